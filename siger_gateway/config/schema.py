@@ -1,0 +1,189 @@
+"""What a configuration may hold: one frozen class per YAML mapping, one field per key.
+
+``load.py`` walks these classes to read and check a file, so a field here is all that a new key
+takes: its type says how the value is parsed, its default what holds when the key is missing, its
+``doc`` what ``--help`` and the default file say about it. Names and defaults are those of the
+contract; a key that a later version will understand stands in ``PLANNED`` and is refused as
+"not supported yet", because a setting that silently does nothing is worse than an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+Duration = Annotated[float, "duration"]
+"""Seconds, written ``250ms``, ``30s``, ``5m``, ``24h``."""
+Size = Annotated[int, "size"]
+"""Bytes, written ``512``, ``64KiB``, ``10MiB``, ``1GiB``."""
+ListenAddress = Annotated[str, "listen address"]
+"""``:8080`` (every interface), ``127.0.0.1:8080``, ``[::1]:8080`` or a bare port number."""
+HostPort = Annotated[str, "host:port"]
+"""``name:port``, ``127.0.0.1:9001`` or ``[::1]:9001``; the port is required."""
+Token = Annotated[str, "token"]
+"""Letters, digits, ``_`` and ``-``: safe in a subject, a label and a path. 1 to 64 characters."""
+PathPrefix = Annotated[str, "path"]
+"""Begins with ``/``; no ``?``, ``#``, space, dot segment or empty segment."""
+Network = Annotated[str, "network"]
+"""``10.0.0.0/8``, ``fd00::/8`` or a single address."""
+
+
+def _doc(text: str, default: Any = ...) -> Any:
+    """A field with its documentation; ``...`` means that the key is required."""
+    if default is ...:
+        return field(metadata={"doc": text})
+    if isinstance(default, type):  # a nested class: its own defaults
+        return field(default_factory=default, metadata={"doc": text})
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"doc": text})
+    return field(default=default, metadata={"doc": text})
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """One address of a service; in YAML also written as the bare string ``host:port``."""
+
+    address: HostPort = _doc("host:port of the instance")
+    weight: int = _doc("share of the traffic relative to the others, 1 to 1000", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """Connections from this gateway to each endpoint of a service."""
+
+    max_connections: int = _doc("connections per endpoint, busy and idle", 256)
+    idle_timeout: Duration = _doc("an idle connection is closed after this", 60.0)
+    connect_timeout: Duration = _doc("for one connection attempt", 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """A service that routes can point at: ``consul`` or ``endpoints``, exactly one of the two."""
+
+    consul: str = _doc("name of the service in Consul", "")
+    endpoints: tuple[EndpointSpec, ...] = _doc("fixed addresses", ())
+    protocol: Literal["http"] = _doc("how the endpoints are spoken to", "http")
+    balance: Literal["round_robin", "random", "least_connections"] = _doc(
+        "how an endpoint is chosen", "round_robin"
+    )
+    pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchConfig:
+    """Which requests a route takes. ``path`` or ``path_prefix``, exactly one of the two."""
+
+    path: PathPrefix = _doc("the exact path; a segment may be a {name}", "")
+    path_prefix: PathPrefix = _doc("matches whole segments: /a takes /a and /a/b, not /ab", "")
+    methods: tuple[str, ...] = _doc("upper-case methods; empty: any", ())
+    host: str = _doc("the Host without port, lower case, or *.suffix; empty: any", "")
+    headers: dict[str, str] = _doc("header fields that must have exactly these values", {})
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """A rule that sends matching requests to a service."""
+
+    name: Token = _doc("unique; the `route` label of metrics and logs")
+    match: MatchConfig = _doc("which requests")
+    service: str = _doc("a key of `services`")
+    strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
+    timeout: Duration = _doc("to the response head, per attempt", 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """What one client may cost."""
+
+    header_bytes: Size = _doc("request line and header fields together", 32 * 1024)
+    body: Size = _doc("request body", 16 * 1024 * 1024)
+    header_timeout: Duration = _doc("from the first byte of a head to its last", 10.0)
+    idle_timeout: Duration = _doc("a connection without a request is closed after this", 75.0)
+    connections: int = _doc("downstream connections at a time", 10000)
+
+
+@dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """The job queue."""
+
+    stream: Token = _doc(
+        "name of the JetStream stream; also the first token of its subjects", "jobs"
+    )
+    replicas: int = _doc("copies of the stream in a NATS cluster: 1, 3 or 5", 1)
+    max_age: Duration = _doc("a job is forgotten after this", 168 * 3600.0)
+    types: tuple[Token, ...] = _doc("accepted job types; empty: any valid token", ())
+    ledger_jobs: int = _doc("jobs kept in memory; older ones are looked up in the stream", 100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogConfig:
+    """JSON lines, one per exchange."""
+
+    path: str = _doc('a file, "-" for standard output, "" for no access log', "-")
+    sample: float = _doc(
+        "share of the successful exchanges that are logged; errors always are", 1.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterConfig:
+    """How the gateway registers itself in Consul."""
+
+    name: str = _doc('service name; "" = does not register', "siger-gateway")
+    address: str = _doc("address that others reach it by; empty: the one that reaches Consul", "")
+    tags: tuple[str, ...] = _doc("tags of the registration", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    port: ListenAddress = _doc("where clients connect", ":8080")
+    consul_address: str = _doc('host:port of the Consul agent; "" = no Consul', "localhost:8500")
+    consul_token: str = _doc("ACL token for Consul; better as ${NAME}", "")
+    nats_address: str = _doc(
+        'host:port, comma-separated for a cluster; "" = no jobs', "localhost:4222"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _doc("of the application log", "info")
+    data_dir: str = _doc('where the discovery snapshot is kept; "" = nowhere', "./data")
+    drain_timeout: Duration = _doc("how long a shutdown waits for what is in flight", 30.0)
+    trusted_proxies: tuple[Network, ...] = _doc(
+        "whose X-Forwarded-* is believed; empty: nobody's", ()
+    )
+    limits: LimitsConfig = _doc("what one client may cost", LimitsConfig)
+    register: RegisterConfig = _doc("how the gateway registers itself in Consul", RegisterConfig)
+    services: dict[str, ServiceConfig] = _doc("name -> service", {})
+    routes: tuple[RouteConfig, ...] = _doc("longest match wins, then the most predicates", ())
+    expose_services: tuple[str, ...] = _doc(
+        'names (or "*") reachable as /services/<name>/<path>', ()
+    )
+    jobs: JobsConfig = _doc("the job queue", JobsConfig)
+    access_log: AccessLogConfig = _doc("one JSON line per exchange", AccessLogConfig)
+
+
+PLANNED: Final[dict[str, frozenset[str]]] = {
+    "Config": frozenset({"admin", "grpc", "tls", "auth", "tracing"}),
+    "ServiceConfig": frozenset({"health_check", "outlier"}),
+    "RouteConfig": frozenset(
+        {
+            "split",
+            "retry",
+            "auth",
+            "roles",
+            "rate_limit",
+            "cors",
+            "allow",
+            "deny",
+            "headers",
+            "mirror",
+        }
+    ),
+    "JobsConfig": frozenset({"submit_subject", "auth"}),
+}
+"""Class name -> keys of the contract that this version does not act on yet."""
+
+PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {
+    "ServiceConfig.protocol": frozenset({"https", "h2c", "h2"}),
+    "ServiceConfig.balance": frozenset({"p2c", "ewma", "consistent_hash"}),
+}
+"""Class.field -> values of the contract that this version does not act on yet."""

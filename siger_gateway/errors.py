@@ -1,0 +1,207 @@
+"""What can go wrong, in one table: reason -> status, whose fault it is, whether a retry may help.
+
+``GatewayError`` is raised or returned with a *reason*; everything a client sees of it comes from
+``REASONS`` and from the ``detail`` that our own code wrote. The text of other exceptions never
+reaches a client: it may hold addresses, paths or secrets, so it goes to the log.
+
+Replies are ``application/problem+json`` (RFC 9457).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+
+Source = Literal["downstream", "upstream", "gateway"]
+
+PROBLEM_CONTENT_TYPE: Final = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row of the table. ``retryable``: the same request may succeed later, unchanged."""
+
+    status: int
+    title: str
+    source: Source
+    detail: str
+    retryable: bool = False
+
+
+REASONS: Final[dict[str, Reason]] = {
+    # The client's request cannot be served as it is.
+    "bad_request": Reason(400, "Bad Request", "downstream", "The request is not valid HTTP."),
+    "bad_path": Reason(
+        400, "Bad Request", "downstream", "The path holds dot segments or invalid percent-encoding."
+    ),
+    "no_route": Reason(404, "Not Found", "downstream", "No route matches this request."),
+    "not_found": Reason(404, "Not Found", "downstream", "There is nothing at this address."),
+    "method_not_allowed": Reason(
+        405, "Method Not Allowed", "downstream", "This address does not take this method."
+    ),
+    "request_timeout": Reason(
+        408, "Request Timeout", "downstream", "The request did not arrive in time."
+    ),
+    "conflict": Reason(409, "Conflict", "downstream", "The state of the resource forbids this."),
+    "body_too_large": Reason(
+        413, "Content Too Large", "downstream", "The request body is larger than the limit."
+    ),
+    "uri_too_long": Reason(
+        414, "URI Too Long", "downstream", "The request target is larger than the limit."
+    ),
+    "unsupported_media_type": Reason(
+        415, "Unsupported Media Type", "downstream", "Send the body as application/json."
+    ),
+    "expectation_failed": Reason(
+        417, "Expectation Failed", "downstream", "Only 100-continue can be expected."
+    ),
+    "invalid_fields": Reason(
+        422, "Unprocessable Content", "downstream", "One or more fields are not valid."
+    ),
+    "idempotency_mismatch": Reason(
+        422,
+        "Unprocessable Content",
+        "downstream",
+        "This Idempotency-Key was used before with another body.",
+    ),
+    "headers_too_large": Reason(
+        431,
+        "Request Header Fields Too Large",
+        "downstream",
+        "The request header is larger than the limit.",
+    ),
+    "downstream_closed": Reason(
+        499, "Client Closed Request", "downstream", "The client went away before the response."
+    ),
+    # The service did not answer as it should.
+    "connect_refused": Reason(
+        502, "Bad Gateway", "upstream", "The service refused the connection.", retryable=True
+    ),
+    "upstream_reset": Reason(
+        502, "Bad Gateway", "upstream", "The service closed the connection early.", retryable=True
+    ),
+    "upstream_protocol": Reason(
+        502, "Bad Gateway", "upstream", "The service sent something that is not valid HTTP."
+    ),
+    "no_endpoints": Reason(
+        503,
+        "Service Unavailable",
+        "upstream",
+        "No endpoint of the service is available.",
+        retryable=True,
+    ),
+    "pending_overflow": Reason(
+        503,
+        "Service Unavailable",
+        "upstream",
+        "All connections to the service are in use.",
+        retryable=True,
+    ),
+    "connect_timeout": Reason(
+        504,
+        "Gateway Timeout",
+        "upstream",
+        "The service did not accept a connection in time.",
+        retryable=True,
+    ),
+    "response_timeout": Reason(
+        504, "Gateway Timeout", "upstream", "The service did not answer in time.", retryable=True
+    ),
+    # The gateway cannot do its work.
+    "internal": Reason(
+        500, "Internal Server Error", "gateway", "The gateway failed; the log knows more."
+    ),
+    "draining": Reason(
+        503, "Service Unavailable", "gateway", "This gateway is shutting down.", retryable=True
+    ),
+    "too_many_connections": Reason(
+        503,
+        "Service Unavailable",
+        "gateway",
+        "This gateway has reached its connection limit.",
+        retryable=True,
+    ),
+    "jobs_disabled": Reason(
+        503, "Service Unavailable", "gateway", "This gateway has no job queue configured."
+    ),
+    "queue_unavailable": Reason(
+        503,
+        "Service Unavailable",
+        "gateway",
+        "The job queue cannot be reached; nothing was stored.",
+        retryable=True,
+    ),
+    "queue_refused": Reason(
+        503,
+        "Service Unavailable",
+        "gateway",
+        "The job queue refused the job; nothing was stored.",
+        retryable=True,
+    ),
+    "queue_ambiguous": Reason(
+        503,
+        "Service Unavailable",
+        "gateway",
+        "The job queue did not confirm in time; the job may or may not be stored. "
+        "Send the same request again with the same Idempotency-Key.",
+        retryable=True,
+    ),
+    "ledger_not_ready": Reason(
+        503,
+        "Service Unavailable",
+        "gateway",
+        "The job ledger is still being read.",
+        retryable=True,
+    ),
+}
+
+
+class GatewayError(Exception):
+    """A failure with a reason of ``REASONS``.
+
+    :param reason: a key of ``REASONS``.
+    :param detail: a sentence for the client, in place of the table's; written by our own code only.
+    :param errors: bad fields, each ``{"field": ..., "detail": ...}``.
+    :param headers: further response fields, such as ``Retry-After``.
+    :param extensions: further members of the problem document (RFC 9457 section 3.2).
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str | None = None,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
+        extensions: dict[str, Any] | None = None,
+    ) -> None:
+        row = REASONS[reason]
+        super().__init__(f"{reason}: {detail or row.detail}")
+        self.reason = reason
+        self.status = row.status
+        self.title = row.title
+        self.source = row.source
+        self.retryable = row.retryable
+        self.detail = detail or row.detail
+        self.errors = errors
+        self.headers = headers or {}
+        self.extensions = extensions
+
+    def problem(self, *, instance: str, request_id: str) -> bytes:
+        """The problem document (RFC 9457) as JSON bytes. ``instance`` is the request's path."""
+        document: dict[str, Any] = {
+            "type": f"urn:siger:problem:{self.reason}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "reason": self.reason,
+            "request_id": request_id,
+        }
+        if self.errors:
+            document["errors"] = self.errors
+        if self.extensions:
+            document.update(self.extensions)
+        return orjson.dumps(document)

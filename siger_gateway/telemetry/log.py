@@ -1,0 +1,135 @@
+"""Structured logs: one JSON object per line, for the application and for every exchange.
+
+The application log goes through the standard library's ``logging`` (to standard error), with the
+fields of ``extra={"fields": {...}}`` beside the message. The access log does not: a line per
+request has to be cheap, so an exchange only appends a tuple, and ``AccessLog.flush`` (called by a
+coarse timer, and when many are waiting) turns them into lines and writes them in one call.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+FLUSH_AT: Final = 512
+"""Waiting lines at which the log is written without waiting for the timer: about 200 KiB."""
+
+
+def utc_timestamp(unix_seconds: float | None = None) -> str:
+    """RFC 3339 in UTC with milliseconds and ``Z``: ``2026-01-31T12:00:00.000Z``."""
+    moment = time.time() if unix_seconds is None else unix_seconds
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+class JsonFormatter(logging.Formatter):
+    """``{"ts", "level", "logger", "message", …fields, "exception"}``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "ts": utc_timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, Mapping):
+            line.update(fields)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure(level: str) -> None:
+    """Sends every logger of the process to standard error as JSON. May be called again."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(level.upper())
+    # nats-py and asyncio repeat at "info" what our own lines say.
+    logging.getLogger("nats").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class AccessRecord(NamedTuple):
+    """One exchange, as the access log tells it. ``duration`` in seconds, sizes in body bytes."""
+
+    time: float
+    request_id: str
+    client: str
+    method: str
+    path: str
+    route: str
+    service: str
+    endpoint: str
+    status: int
+    duration: float
+    bytes_in: int
+    bytes_out: int
+    reason: str
+    user_agent: str
+
+
+class AccessLog:
+    """Collects records and writes them in batches to a file descriptor.
+
+    :param path: a file to append to, or ``-`` for standard output.
+    :param sample: share (0 to 1) of the exchanges below status 500 that are logged.
+    """
+
+    def __init__(self, path: str, sample: float) -> None:
+        self._path = path
+        self._fd = self._open()
+        self._sample = sample
+        self._waiting: list[AccessRecord] = []
+
+    def _open(self) -> int:
+        if self._path == "-":
+            return os.dup(1)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def append(self, record: AccessRecord) -> None:
+        if self._sample < 1.0 and record.status < 500 and random.random() >= self._sample:
+            return
+        self._waiting.append(record)
+        if len(self._waiting) >= FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is waiting. A log that cannot be written never stops the traffic."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        lines = b"".join([orjson.dumps(_line(record)) + b"\n" for record in waiting])
+        view = memoryview(lines)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            logging.getLogger(__name__).error(
+                "access log lost lines", extra={"fields": {"error": str(error)}}
+            )
+
+    def reopen(self) -> None:
+        """After log rotation: SIGHUP makes the next lines go to a new file at the same path."""
+        self.flush()
+        os.close(self._fd)
+        self._fd = self._open()
+
+    def close(self) -> None:
+        self.flush()
+        os.close(self._fd)
+
+
+def _line(record: AccessRecord) -> dict[str, Any]:
+    line: dict[str, Any] = record._asdict()
+    line["time"] = utc_timestamp(record.time)
+    line["duration"] = round(record.duration, 6)
+    return line
