@@ -38,6 +38,9 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "no_route": Reason(404, "Not Found", "downstream", "No route matches this request."),
     "not_found": Reason(404, "Not Found", "downstream", "There is nothing at this address."),
+    "malformed_json": Reason(
+        400, "Bad Request", "downstream", "The request body is not valid JSON."
+    ),
     "method_not_allowed": Reason(
         405, "Method Not Allowed", "downstream", "This address does not take this method."
     ),
@@ -75,9 +78,15 @@ REASONS: Final[dict[str, Reason]] = {
     "downstream_closed": Reason(
         499, "Client Closed Request", "downstream", "The client went away before the response."
     ),
+    "version_not_supported": Reason(
+        505, "HTTP Version Not Supported", "downstream", "Speak HTTP/1.1 or HTTP/1.0."
+    ),
     # The service did not answer as it should.
     "connect_refused": Reason(
         502, "Bad Gateway", "upstream", "The service refused the connection.", retryable=True
+    ),
+    "connect_failed": Reason(
+        502, "Bad Gateway", "upstream", "The service could not be reached.", retryable=True
     ),
     "upstream_reset": Reason(
         502, "Bad Gateway", "upstream", "The service closed the connection early.", retryable=True
@@ -131,6 +140,13 @@ REASONS: Final[dict[str, Reason]] = {
         "Service Unavailable",
         "gateway",
         "The job queue cannot be reached; nothing was stored.",
+        retryable=True,
+    ),
+    "queue_overflow": Reason(
+        503,
+        "Service Unavailable",
+        "gateway",
+        "Too many jobs are waiting to be stored; nothing was stored.",
         retryable=True,
     ),
     "queue_refused": Reason(

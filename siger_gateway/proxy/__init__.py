@@ -1,0 +1,8 @@
+"""The proxied path of a request.
+
+``dispatch``   from a parsed request to the one who answers it: match route
+``exchange``   one proxied exchange, its phases from top to bottom
+``route``      what a route needs at run time
+``forwarded``  who the client is, and the fields that tell the service
+``account``    what stays of an exchange: metrics and a line in the access log
+"""

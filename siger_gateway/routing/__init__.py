@@ -1,0 +1,1 @@
+"""Which route a request takes: ``path`` says what a path means, ``table`` finds the route."""

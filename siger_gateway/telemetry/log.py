@@ -74,6 +74,7 @@ class AccessRecord(NamedTuple):
     bytes_in: int
     bytes_out: int
     reason: str
+    detail: str
     user_agent: str
 
 

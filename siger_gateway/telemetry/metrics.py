@@ -64,7 +64,7 @@ class RouteStats:
     __slots__ = ("duration", "requests")
 
     def __init__(self) -> None:
-        self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self.requests: defaultdict[tuple[bytes, int], int] = defaultdict(int)
         self.duration = Histogram()
 
 
@@ -127,7 +127,7 @@ class Metrics:
         )
         for name, route in list(self.routes.items()):
             for (method, status), count in list(route.requests.items()):
-                requests.add_metric((name, method, str(status)), count)
+                requests.add_metric((name, method.decode(), str(status)), count)
             durations.add_metric((name,), route.duration.buckets(), route.duration.total)
         upstream = CounterMetricFamily(
             "siger_upstream_requests", "Attempts by outcome.", labels=("service", "outcome")

@@ -1,0 +1,203 @@
+"""The upstream side of HTTP/1.1: one connection to an endpoint, one exchange at a time.
+
+The connection belongs to an exchange between ``begin`` and the end of the response, and to the
+endpoint's pool otherwise. While nobody uses it, anything that arrives on it, even the end of the
+stream, closes it: a byte that no request asked for must not become the next response's first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol, cast
+
+from siger_gateway.http1.headers import Headers, encode_head
+from siger_gateway.http1.parser import ProtocolError, Response, ResponseParser
+
+WRITE_HIGH_WATER: Final = 256 * 1024
+"""Bytes waiting for a slow service at which the client is no longer read: one read of uvloop."""
+
+
+class ResponseConsumer(Protocol):
+    """The exchange that an upstream connection works for."""
+
+    def on_informational(self, response: Response) -> None:
+        """A 1xx response before the final one."""
+
+    def on_response(self, response: Response) -> None:
+        """The head of the final response, with what has already arrived of its body."""
+
+    def on_response_data(self, response: Response) -> None:
+        """More of the body, or its end, can be taken from ``response``."""
+
+    def on_upstream_lost(self, reason: str, detail: str) -> None:
+        """The connection broke before the response was complete; ``reason`` as in ``errors``."""
+
+    def pause_request(self) -> None:
+        """The service reads slowly: write no more until ``resume_request``."""
+
+    def resume_request(self) -> None: ...
+
+
+class ConnectionOwner(Protocol):
+    """The pool: told when a connection is free again, and when it is gone."""
+
+    def release(self, connection: UpstreamConnection) -> None: ...
+
+    def forget(self, connection: UpstreamConnection) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an endpoint."""
+
+    __slots__ = (
+        "_chunked",
+        "_consumer",
+        "_owner",
+        "_parser",
+        "_paused",
+        "_sending",
+        "_transport",
+        "closed",
+        "idle_since",
+        "reused",
+    )
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
+        self._parser = ResponseParser()
+        self._consumer: ResponseConsumer | None = None
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
+        self._paused = False
+        self._chunked = False
+        self._sending = False
+        self.closed = False
+        self.reused = False
+        """Whether an exchange has been completed on it: it may be gone without our knowing yet."""
+        self.idle_since = 0.0
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "idle" if self._consumer is None else "busy"
+        return f"<UpstreamConnection {state}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+
+    def begin(
+        self,
+        consumer: ResponseConsumer,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        content_length: int | None,
+    ) -> None:
+        """Takes the connection for one exchange and sends its request head.
+
+        :param content_length: of the body, as in ``headers``; 0: there is none; None: not known,
+            the body is sent in chunks. Where there is a body, ``write_end`` has to follow.
+        """
+        self._consumer = consumer
+        self._parser.expect(method)
+        self._chunked = content_length is None
+        self._sending = content_length != 0
+        if self._chunked:
+            headers = [*headers, (b"transfer-encoding", b"chunked")]
+        self._transport.write(encode_head(b"%b %b HTTP/1.1" % (method, target), headers))
+
+    def write_data(self, data: bytes) -> None:
+        """A non-empty piece of the request body."""
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._transport.write(data)
+
+    def write_end(self, trailers: Headers) -> None:
+        self._sending = False
+        if self._chunked:
+            self._transport.write(encode_head(b"0", trailers) if trailers else b"0\r\n\r\n")
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def release(self) -> None:
+        """Back to the pool, unused."""
+        self._owner.release(self)
+
+    def abort(self) -> None:
+        """Closes at once, without a word to the consumer."""
+        self._consumer = None
+        if not self.closed:
+            self.closed = True
+            self._owner.forget(self)
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            self.abort()
+            return
+        parser = self._parser
+        before = parser.response
+        try:
+            parser.receive(data)
+        except ProtocolError as error:
+            self.abort()
+            consumer.on_upstream_lost("upstream_protocol", error.detail)
+            return
+        if parser.informational:
+            for informational in parser.informational:
+                consumer.on_informational(informational)
+            parser.informational.clear()
+        response = parser.response
+        if response is None:
+            return
+        if response.complete:
+            # Free before the consumer hears of the end: what it starts next may take it.
+            self._finish(response)
+        if before is None:
+            consumer.on_response(response)
+        else:
+            consumer.on_response_data(response)
+
+    def _finish(self, response: Response) -> None:
+        self._consumer = None
+        # A request that is still being sent would run into the next one.
+        if response.keep_alive and not (self._sending or self._parser.overrun):
+            self.resume_reading()
+            self.reused = True
+            self._owner.release(self)
+        else:
+            self.abort()
+
+    def eof_received(self) -> bool:
+        if self._consumer is None:  # leave the pool now, not when the transport has closed
+            self.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed:
+            self.closed = True
+            self._owner.forget(self)
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        response = self._parser.response
+        if response is not None and response.until_close and exc is None:
+            response.complete = True
+            consumer.on_response_data(response)
+        else:
+            consumer.on_upstream_lost("upstream_reset", str(exc or "end of stream"))
+
+    def pause_writing(self) -> None:
+        if self._consumer is not None:
+            self._consumer.pause_request()
+
+    def resume_writing(self) -> None:
+        if self._consumer is not None:
+            self._consumer.resume_request()

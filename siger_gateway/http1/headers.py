@@ -1,0 +1,71 @@
+"""Header fields as the wire carries them: pairs of bytes, names in lower case.
+
+Names are lower-cased once, when parsed (RFC 9110 section 5.1: they are case-insensitive; HTTP/2
+requires it, section 8.2 of RFC 9113), so that every look-up after that is a plain comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+Header = tuple[bytes, bytes]
+Headers = list[Header]
+
+HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
+    | {b"proxy-authenticate", b"proxy-authorization", b"http2-settings", b"trailer"}
+)
+"""Fields about one connection, never forwarded (RFC 9110 section 7.6.1, and those in use)."""
+
+TOKEN_CHARACTERS: Final = (
+    b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+"""``tchar`` of RFC 9110 section 5.6.2."""
+
+STATUS_LINES: Final = {
+    status: b"HTTP/1.1 %d %b" % (status, phrase)
+    for status, phrase in {
+        **{status: b"" for status in range(100, 600)},
+        **{status.value: status.phrase.encode() for status in HTTPStatus},
+    }.items()
+}
+"""Status -> status line. The reason phrase carries no information (RFC 9112 section 4)."""
+
+_join_field = b": ".join
+
+
+def encode_head(first_line: bytes, headers: Headers) -> bytes:
+    """A message head with its empty line. C does the work: no Python code per field."""
+    return b"\r\n".join([first_line, *map(_join_field, headers), b"", b""])
+
+
+def connection_options(value: bytes) -> frozenset[bytes]:
+    """The names that a ``Connection`` field declares hop-by-hop, in lower case."""
+    return frozenset(option.strip().lower() for option in value.split(b","))
+
+
+def end_to_end(headers: Headers, fields: dict[bytes, bytes], drop: frozenset[bytes]) -> Headers:
+    """The fields that travel on: without ``drop`` and without those named by ``Connection``.
+
+    :param fields: ``dict(headers)``, to see cheaply whether there is a ``Connection`` field.
+    """
+    if b"connection" in fields:
+        for name, value in headers:
+            if name == b"connection" and value not in _PLAIN_OPTIONS:
+                drop = drop | connection_options(value)
+    return [header for header in headers if header[0] not in drop]
+
+
+_PLAIN_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
+
+
+def is_token(value: bytes) -> bool:
+    """Whether ``value`` is a token of RFC 9110 section 5.6.2."""
+    return bool(value) and not value.translate(None, TOKEN_CHARACTERS)
+
+
+def find_all(headers: Iterable[Header], name: bytes) -> list[bytes]:
+    """Every value of the field ``name``, in order."""
+    return [value for key, value in headers if key == name]

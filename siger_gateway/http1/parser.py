@@ -1,0 +1,398 @@
+"""Bytes to messages, without I/O.
+
+llhttp (through httptools) does the parsing and refuses what is malformed: bare CR and LF, spaces
+before colons, Content-Length with Transfer-Encoding, bad chunk sizes. What it leaves to its user
+is here: Host, target forms, transfer codings other than ``chunked``, versions, sizes.
+
+The callbacks only collect. ``feed`` is called with what a socket gave, and afterwards the
+connection looks at what has been collected: so no exception of the layers above passes through
+llhttp, and the pieces of a body that came in one read are delivered in one piece.
+
+A request is handed out in ``started`` when its head is complete; its body follows in
+``Request.take_body()`` with ``Request.complete`` telling whether the end has been seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httptools
+
+from siger_gateway.http1.headers import Headers
+
+MAX_FIELDS: Final = 128
+"""Header fields of a message: Envoy allows 100, nginx has no such limit, Apache 100."""
+
+MAX_RESPONSE_HEAD: Final = 256 * 1024
+"""Bytes of a response head: more than any server sends; nginx and Envoy stop at 64 KiB and less."""
+
+HOST_CHARACTERS: Final = (
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;=:[]"
+)
+"""``uri-host [":" port]`` of RFC 3986 section 3.2.2, without the comma."""
+
+
+class ProtocolError(Exception):
+    """The peer broke HTTP. ``reason`` is a key of ``errors.REASONS``; ``detail`` may be shown."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Message:
+    """What requests and responses share: fields, and a body that arrives in pieces."""
+
+    __slots__ = ("_chunks", "complete", "fields", "headers", "trailers")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.fields = dict(headers)
+        self.trailers: Headers = []
+        self.complete = False
+        self._chunks: list[bytes] = []
+
+    def take_body(self) -> bytes:
+        """What has arrived of the body since the last call, in one piece; may be empty."""
+        chunks = self._chunks
+        if not chunks:
+            return b""
+        self._chunks = []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    @property
+    def has_body_waiting(self) -> bool:
+        return bool(self._chunks)
+
+
+class Request(Message):
+    """A request whose head has been parsed.
+
+    ``content_length`` is None when the body is chunked, 0 when there is none.
+    ``path`` is the target up to the ``?``; both are exactly the bytes that the client sent.
+    """
+
+    __slots__ = ("content_length", "http10", "keep_alive", "method", "path", "target")
+
+    def __init__(
+        self, method: bytes, target: bytes, headers: Headers, *, http10: bool, keep_alive: bool
+    ) -> None:
+        super().__init__(headers)
+        self.method = method
+        self.target = target
+        self.path = target.partition(b"?")[0]
+        self.http10 = http10
+        self.keep_alive = keep_alive
+        self.content_length: int | None = 0
+
+    @property
+    def has_body(self) -> bool:
+        return self.content_length != 0
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "receiving"
+        return f"<Request {self.method.decode()} {self.target.decode('latin-1')} {state}>"
+
+
+class RequestParser:
+    """The server side of one connection: ``receive`` bytes, then look at ``started``."""
+
+    __slots__ = (
+        "_body_limit",
+        "_current",
+        "_fed",
+        "_feed",
+        "_header_limit",
+        "_headers",
+        "_parser",
+        "_seen_host",
+        "_target",
+        "error",
+        "in_head",
+        "started",
+    )
+
+    def __init__(self, header_limit: int, body_limit: int) -> None:
+        """Both limits in bytes; a body above its limit ends in ``body_too_large``."""
+        self._header_limit = header_limit
+        self._body_limit = body_limit
+        self._target = b""
+        self._headers: Headers = []
+        self._current: Request | None = None
+        self._seen_host = b""
+        self._fed = 0  # bytes fed since the head in progress began, or a little more
+        self.in_head = False
+        self.started: list[Request] = []
+        self.error: ProtocolError | None = None
+        self._renew()
+
+    def _renew(self) -> None:
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._feed = self._parser.feed_data
+
+    def receive(self, data: bytes) -> None:
+        """Feeds ``data``; afterwards ``started`` and ``error`` say what it held.
+
+        Requests that were complete before an error stand in ``started`` and are to be answered
+        first; the one in which the error occurred does not.
+        """
+        self._fed = self._fed + len(data) if self.in_head else len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as failure:
+            cause = failure.__context__
+            if isinstance(cause, ProtocolError):
+                self._fail(cause)
+            else:
+                self._fail(ProtocolError("bad_request", f"Not valid HTTP: {failure}."))
+        else:
+            if self.in_head and self._fed > self._header_limit:
+                self._fail(self._head_too_large())
+
+    def _fail(self, error: ProtocolError) -> None:
+        self.error = error
+        if self._current is not None:
+            if self._current in self.started:
+                self.started.remove(self._current)
+            self._current = None
+
+    def _head_too_large(self) -> ProtocolError:
+        reason = "headers_too_large"
+        if len(self._target) > self._header_limit:
+            reason = "uri_too_long"
+        return ProtocolError(reason, f"The limit is {self._header_limit} bytes.")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Goes on as if no Upgrade had been asked for (RFC 9110 section 7.8 allows that).
+
+        llhttp has skipped the body; a parser that has just read a head with the same framing
+        reads it, and the collected request takes it up.
+        """
+        request = self.started[-1]
+        if request.content_length == 0:
+            if rest:
+                self.receive(rest)
+            return
+        self._renew()
+        started, self.started = self.started, []
+        framing = (
+            b"Transfer-Encoding: chunked"
+            if request.content_length is None
+            else b"Content-Length: %d" % request.content_length
+        )
+        self._feed(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
+        self.started = started
+        request.complete = False
+        self._current = request
+        if rest:
+            self.receive(rest)
+
+    # Callbacks of httptools. An exception raised here reaches ``receive`` as a context.
+
+    def on_message_begin(self) -> None:
+        self.in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        headers, target = self._headers, self._target
+        if self._fed > self._header_limit:  # only then is it worth the exact sum
+            size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+            if size > self._header_limit:
+                raise self._head_too_large()
+        self._headers, self._target, self.in_head = [], b"", False
+        parser = self._parser
+        keep_alive = parser.should_keep_alive()
+        request = Request(parser.get_method(), target, headers, http10=False, keep_alive=keep_alive)
+        fields = request.fields
+        if not keep_alive or b"connection" in fields:  # else it can only be HTTP/1.1
+            version = parser.get_http_version()
+            if version not in ("1.1", "1.0"):
+                raise ProtocolError("version_not_supported", "Speak HTTP/1.1 or HTTP/1.0.")
+            request.http10 = version == "1.0"
+        self._check_target(request)
+        self._check_host(request)
+        if len(headers) > MAX_FIELDS:
+            raise ProtocolError("headers_too_large", f"More than {MAX_FIELDS} header fields.")
+        if b"content-length" in fields:
+            request.content_length = length = int(fields[b"content-length"])
+            if length > self._body_limit:
+                raise ProtocolError("body_too_large", f"The limit is {self._body_limit} bytes.")
+        elif b"transfer-encoding" in fields:
+            # Any other coding would have to be undone here or understood behind us; HTTP/1.0
+            # does not know the field at all (RFC 9112 section 6.1).
+            if fields[b"transfer-encoding"].lower() != b"chunked" or request.http10:
+                raise ProtocolError("bad_request", "The only transfer coding taken is chunked.")
+            request.content_length = None
+        if b"expect" in fields and fields[b"expect"].lower() != b"100-continue":
+            raise ProtocolError("expectation_failed", "Only 100-continue can be expected.")
+        self._current = request
+        self.started.append(request)
+
+    def on_body(self, body: bytes) -> None:
+        if self._current is not None:
+            self._current._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        request = self._current
+        if request is not None:
+            request.complete = True
+            if self._headers:
+                request.trailers, self._headers = self._headers, []
+            self._current = None
+
+    def _check_target(self, request: Request) -> None:
+        """Only origin-form, and asterisk-form for OPTIONS (RFC 9112 section 3.2).
+
+        Absolute-form would bring a second host beside the Host field, authority-form belongs to
+        CONNECT, which a reverse proxy does not serve.
+        """
+        target = request.target
+        if target[:1] == b"/":
+            if b"#" in target:
+                raise ProtocolError("bad_request", "A request target has no fragment.")
+        elif target != b"*" or request.method != b"OPTIONS":
+            raise ProtocolError("bad_request", "The request target has to begin with a slash.")
+
+    def _check_host(self, request: Request) -> None:
+        """Exactly one valid Host on HTTP/1.1 (RFC 9112 section 3.2), at most one on 1.0."""
+        fields, headers = request.fields, request.headers
+        if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+            raise ProtocolError("bad_request", "More than one Host field.")
+        host = fields.get(b"host")
+        if host is None:
+            if not request.http10:
+                raise ProtocolError("bad_request", "The Host field is missing.")
+        elif host != self._seen_host:  # a connection nearly always names the same host
+            if not host or host.translate(None, HOST_CHARACTERS):
+                raise ProtocolError("bad_request", "The Host field is not valid.")
+            self._seen_host = host
+
+
+class Response(Message):
+    """A response whose head has been parsed. ``until_close``: only the end of the connection
+    tells the end of the body (RFC 9112 section 6.3, rule 8)."""
+
+    __slots__ = ("keep_alive", "status", "until_close")
+
+    def __init__(self, status: int, headers: Headers, keep_alive: bool) -> None:
+        super().__init__(headers)
+        self.status = status
+        self.keep_alive = keep_alive
+        self.until_close = False
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {'complete' if self.complete else 'receiving'}>"
+
+
+class ResponseParser:
+    """The client side of one connection; reads the response to one request at a time.
+
+    ``expect(method)`` says what is awaited. Bytes beyond the response leave ``overrun`` set: what
+    a server sends unasked must never be taken for the answer to the next request.
+    """
+
+    __slots__ = (
+        "_fed",
+        "_feed",
+        "_headers",
+        "_method",
+        "_parser",
+        "informational",
+        "overrun",
+        "response",
+    )
+
+    def __init__(self) -> None:
+        self._method = b""
+        self._headers: Headers = []
+        self._fed = 0
+        self.response: Response | None = None
+        self.informational: list[Response] = []
+        self.overrun = False
+        self._renew()
+
+    def _renew(self) -> None:
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._feed = self._parser.feed_data
+
+    def expect(self, method: bytes) -> None:
+        """A request with this method has been sent; what comes now is its response."""
+        self._method = method
+        self.response = None
+        self._fed = 0
+
+    def receive(self, data: bytes) -> None:
+        """Feeds ``data``; raises ``ProtocolError`` when it is not a valid response."""
+        if self.response is None:
+            self._fed += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as failure:  # HttpParserUpgrade is one of them
+            cause = failure.__context__
+            if not isinstance(cause, _HeadOnly):
+                raise ProtocolError("upstream_protocol", str(cause or failure)) from failure
+            self._renew()
+            # A second message may hide behind the head: only when the head is all that was ever
+            # read is it certain that none does.
+            if len(data) != self._fed or data.find(b"\r\n\r\n") != len(data) - 4:
+                self.overrun = True
+        else:
+            if self.response is None and self._fed > MAX_RESPONSE_HEAD:
+                raise ProtocolError("upstream_protocol", "The response head is too large.")
+
+    def on_message_begin(self) -> None:
+        if self.response is not None:
+            self.overrun = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        headers, self._headers = self._headers, []
+        if self.overrun:
+            return
+        parser = self._parser
+        status: int = parser.get_status_code()
+        response = Response(status, headers, parser.should_keep_alive())
+        if status < 200:
+            if status < 100 or status == 101:  # no Upgrade was asked for
+                raise ProtocolError("upstream_protocol", f"Unexpected status {status}.")
+            self.informational.append(response)
+            return
+        if status > 599 or len(headers) > MAX_FIELDS:
+            raise ProtocolError("upstream_protocol", "Bad status or too many fields.")
+        self.response = response
+        if self._method == b"HEAD":
+            # No body whatever the fields say (RFC 9112 section 6.3, rule 1); llhttp cannot be
+            # told so through httptools, so its state is thrown away.
+            response.complete = True
+            raise _HeadOnly
+        fields = response.fields
+        if b"transfer-encoding" in fields:
+            if fields[b"transfer-encoding"].lower() != b"chunked":
+                raise ProtocolError("upstream_protocol", "Unknown transfer coding.")
+        elif b"content-length" not in fields and status != 204 and status != 304:
+            response.until_close = True
+
+    def on_body(self, body: bytes) -> None:
+        if self.response is not None and not self.overrun:
+            self.response._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        response = self.response
+        if response is not None and not self.overrun:
+            response.complete = True
+            if self._headers:
+                response.trailers, self._headers = self._headers, []
+
+
+class _HeadOnly(Exception):
+    """Stops llhttp after the head of a response to HEAD."""

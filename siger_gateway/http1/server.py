@@ -1,0 +1,441 @@
+"""The downstream side of HTTP/1.1: a listener and its connections.
+
+A connection has at most one exchange at a time; requests that a client pipelines wait, parsed, in
+``RequestParser.started``, and reading is paused meanwhile, so what waits is bounded by one read.
+Responses therefore leave in the order of their requests (RFC 9112 section 9.3.2).
+
+There is no timer per connection. The listener looks at all of them once a second (``sweep``):
+slow heads, slow bodies, idle connections and clients that do not read are found that way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import Final, cast
+
+from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
+from siger_gateway.http1.parser import ProtocolError, Request, RequestParser
+from siger_gateway.http1.stream import Consumer, Handler
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LINGER: Final = 3.0
+"""Seconds in which the rest of a refused request is read and dropped, so that the reply is not
+lost to a TCP reset (RFC 9112 section 9.6); nginx' lingering_timeout is 5 s."""
+SWEEP_INTERVAL: Final = 1.0
+WRITE_HIGH_WATER: Final = 256 * 1024
+"""Bytes waiting for a slow client at which its exchange is paused: one read of uvloop."""
+BACKLOG: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Bytes and seconds; see ``config.schema.LimitsConfig``."""
+
+    header_bytes: int
+    body: int
+    header_timeout: float
+    idle_timeout: float
+    connections: int
+
+
+class DownstreamConnection(asyncio.Protocol):
+    """One accepted connection; also the ``DownstreamStream`` of its current exchange."""
+
+    __slots__ = (
+        "_chunked",
+        "_consumer",
+        "_ended",
+        "_keep_alive",
+        "_last_read",
+        "_lingering",
+        "_listener",
+        "_parser",
+        "_reading_paused",
+        "_request",
+        "_stalled_since",
+        "_starting",
+        "_transport",
+        "bytes_in",
+        "bytes_out",
+        "head_sent",
+        "head_since",
+        "peer",
+        "scheme",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        limits = listener.limits
+        self._listener = listener
+        self._parser = RequestParser(limits.header_bytes, limits.body)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
+        self._request: Request | None = None
+        self._consumer: Consumer | None = None
+        self._ended = True  # the end of the request's body has been handed on
+        self._keep_alive = True
+        self._chunked = False
+        self._reading_paused = False
+        self._starting = False
+        self._lingering = False
+        self._last_read = listener.now
+        self._stalled_since = 0.0
+        self.head_since = 0.0
+        self.head_sent = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.peer = ""
+        self.scheme = b"http"
+
+    def __repr__(self) -> str:
+        if self._lingering:
+            state = "lingering"
+        elif self._request is not None:
+            state = f"{'responding' if self.head_sent else 'waiting'} {self._request!r}"
+        else:
+            state = "reading head" if self._parser.in_head else "idle"
+        return f"<DownstreamConnection {self.peer} {state}>"
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        peername = transport.get_extra_info("peername")
+        if isinstance(peername, tuple):
+            self.peer = peername[0].removeprefix("::ffff:")  # IPv4 on a dual-stack socket
+        self._listener.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        self._last_read = self._listener.now
+        parser = self._parser
+        parser.receive(data)
+        if self._request is None:
+            self._start_waiting()
+        else:
+            if not self._ended:
+                self._hand_on_body(self._request)
+            if parser.started and self._request is not None:
+                self._transport.pause_reading()
+        if parser.in_head and not self.head_since:
+            self.head_since = self._listener.now
+
+    def eof_received(self) -> bool:
+        """A client that closes its side has gone, as nginx and Envoy take it."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.remove(self)
+        self._lingering = True
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.on_downstream_closed()
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self._listener.now
+        if self._consumer is not None:
+            self._consumer.pause_response()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = 0.0
+        if self._consumer is not None:
+            self._consumer.resume_response()
+        elif self._request is None:
+            self._start_waiting()
+
+    # From one request to the next.
+
+    def _start_waiting(self) -> None:
+        """Starts the next parsed request, and more as long as they are answered at once."""
+        if self._starting:  # an answer inside ``start`` below: the loop there goes on
+            return
+        self._starting = True
+        parser = self._parser
+        while parser.started and self._request is None and not self._lingering:
+            if self._stalled_since:  # the client has not read the last response yet
+                break
+            request = parser.started.pop(0)
+            self._begin(request)
+            consumer = self._consumer = self._listener.handler.dispatch(request, self)
+            consumer.start()
+            if self._request is request and not self._ended:
+                self._hand_on_body(request)
+        self._starting = False
+        if self._request is None and parser.error is not None and not self._lingering:
+            self._refuse(parser.error)
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self._ended = request.content_length == 0
+        self._keep_alive = request.keep_alive
+        self._chunked = False
+        self.head_sent = False
+        self.head_since = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        if not self._ended and b"expect" in request.fields:
+            self._continue(request)
+
+    def _continue(self, request: Request) -> None:
+        """The gateway itself says that it will read the body (RFC 9110 section 10.1.1)."""
+        expectation = request.fields[b"expect"].lower()
+        if expectation == b"100-continue" and not request.has_body_waiting and not request.http10:
+            self._transport.write(CONTINUE)
+
+    def _hand_on_body(self, request: Request) -> None:
+        consumer = self._consumer
+        assert consumer is not None
+        data = request.take_body()
+        if data:
+            self.bytes_in += len(data)
+            limit = self._listener.limits.body
+            if self.bytes_in > limit:  # only a chunked body gets here
+                self._ended = True
+                error = ProtocolError("body_too_large", f"The limit is {limit} bytes.")
+                consumer.on_request_error(error)
+                return
+            consumer.on_data(data)
+        if self._request is not request:  # answered meanwhile
+            return
+        if request.complete:
+            self._ended = True
+            consumer.on_end(request.trailers)
+        elif self._parser.error is not None:
+            self._ended = True
+            consumer.on_request_error(self._parser.error)
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answers something that was no request; there is no way to find the next one."""
+        request = Request(b"", b"", [], http10=False, keep_alive=False)
+        request.complete = True
+        self._begin(request)
+        self._listener.handler.reject(error, self)
+
+    # The stream's side.
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        if self._request is not None and not self._request.http10:
+            self._transport.write(encode_head(STATUS_LINES[status], headers))
+
+    def send_head(self, status: int, headers: Headers, body: bytes, *, sized: bool) -> None:
+        request = self._request
+        assert request is not None
+        self.head_sent = True
+        if status == 204 or status == 304 or request.method == b"HEAD":
+            body = b""
+        elif not sized:
+            if request.http10:
+                self._keep_alive = False
+            else:
+                self._chunked = True
+                headers.append((b"transfer-encoding", b"chunked"))
+        if not self._keep_alive or self._listener.draining:
+            self._keep_alive = False
+            headers.append((b"connection", b"close"))
+        elif request.http10:
+            headers.append((b"connection", b"keep-alive"))
+        head = encode_head(STATUS_LINES[status], headers)
+        if body:
+            self.bytes_out += len(body)
+            if self._chunked:
+                body = b"%x\r\n%b\r\n" % (len(body), body)
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+
+    def send_data(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._transport.write(data)
+
+    def send_end(self, trailers: Headers) -> None:
+        if self._chunked:
+            self._transport.write(encode_head(b"0", trailers) if trailers else b"0\r\n\r\n")
+        request = self._request
+        assert request is not None
+        self._request = None
+        self._consumer = None
+        if not self._keep_alive:
+            if request.complete and self._parser.error is None and request.method:
+                self._transport.close()
+            else:
+                self._linger()
+        elif not request.complete:
+            # The body that is still coming would be read for nothing, perhaps gigabytes of it.
+            self._linger()
+        else:
+            if self._reading_paused or self._parser.started:
+                self._reading_paused = False
+                self._transport.resume_reading()
+            self._start_waiting()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self._last_read = self._listener.now
+        self._stalled_since = 0.0
+        if self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        self._transport.write_eof()
+
+    def abort(self) -> None:
+        self._consumer = None
+        self._request = None
+        self._lingering = True
+        self._transport.abort()
+
+    def close_after_response(self) -> None:
+        self._keep_alive = False
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self._last_read = self._listener.now
+            if not self._parser.started:
+                self._transport.resume_reading()
+
+    # The listener's side.
+
+    def check(self, now: float, limits: ServerLimits) -> None:
+        """Closes the connection when it has overstayed; ``now`` is the listener's clock."""
+        if self._lingering:
+            if now - self._last_read > LINGER:
+                self._transport.abort()
+        elif self._request is None:
+            if self.head_since:
+                if now - self.head_since > limits.header_timeout:
+                    self._refuse(ProtocolError("request_timeout", "The head took too long."))
+            elif now - self._last_read > limits.idle_timeout:
+                self._transport.close()
+        elif self._stalled_since:
+            if now - self._stalled_since > limits.idle_timeout:
+                self._transport.abort()
+        elif (
+            not self._ended
+            and not self._reading_paused
+            and self._consumer is not None
+            and now - self._last_read > limits.idle_timeout
+        ):
+            self._ended = True
+            error = ProtocolError("request_timeout", "The request body took too long.")
+            self._consumer.on_request_error(error)
+
+    def close_if_idle(self, idle_since: float) -> None:
+        """For a drain: closes a connection on which nothing came after ``idle_since``."""
+        if self._request is None and not self._parser.in_head and self._last_read <= idle_since:
+            self._transport.close()
+
+    def refuse_connection(self) -> None:
+        """For the listener: one connection too many."""
+        self._refuse(ProtocolError("too_many_connections", "Too many connections."))
+
+
+class Listener:
+    """A listening socket and the connections accepted from it."""
+
+    def __init__(self, handler: Handler, limits: ServerLimits) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.draining = False
+        self.connections: set[DownstreamConnection] = set()
+        self.now = asyncio.get_running_loop().time()
+        """Seconds, as old as the last sweep: exact enough for timeouts of seconds."""
+        self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; ``host`` "" is every interface. Returns the port, raises ``OSError``."""
+        self._socket = _bind(host, port)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: DownstreamConnection(self), sock=self._socket, backlog=BACKLOG
+        )
+        self._sweep()
+        return int(self._socket.getsockname()[1])
+
+    def add(self, connection: DownstreamConnection) -> None:
+        self.connections.add(connection)
+        if len(self.connections) > self.limits.connections:
+            connection.refuse_connection()
+
+    def remove(self, connection: DownstreamConnection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = self.now = loop.time()
+        for connection in list(self.connections):
+            connection.check(now, self.limits)
+        self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep)
+
+    async def drain(self, timeout: float, idle_grace: float) -> None:
+        """Accepts no more, lets every exchange finish, then closes; at most ``timeout`` seconds.
+
+        A keep-alive connection that seems idle may have a request under way to us: it is kept for
+        ``idle_grace`` seconds, so that this request is answered, with ``Connection: close``.
+        """
+        self.draining = True
+        await self._accept_the_last()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self.connections and loop.time() < deadline:
+            self._empty.clear()
+            try:
+                wait = min(deadline - loop.time(), max(idle_grace, 0.05))
+                await asyncio.wait_for(self._empty.wait(), wait)
+            except TimeoutError:
+                now = loop.time()
+                for connection in list(self.connections):
+                    connection.close_if_idle(now - idle_grace)
+        self.close()
+
+    async def _accept_the_last(self) -> None:
+        """Takes over what the kernel has completed but nobody accepted: closing the socket would
+        reset those connections, and their clients have a right to think they were accepted."""
+        server, listening = self._server, self._socket
+        if server is None or listening is None:
+            return
+        loop = asyncio.get_running_loop()
+        duplicate = listening.dup()
+        server.close()
+        try:
+            duplicate.setblocking(False)
+            while True:
+                connection, _ = duplicate.accept()
+                await loop.connect_accepted_socket(lambda: DownstreamConnection(self), connection)
+        except OSError:  # BlockingIOError: the queue is empty
+            pass
+        finally:
+            duplicate.close()
+            self._server = self._socket = None
+
+    def close(self) -> None:
+        """Closes everything at once."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.abort()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket; every interface means IPv6 with IPv4, or IPv4 where there is no IPv6."""
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(
+            ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+        )
+    info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(info[4][:2], family=info[0], backlog=BACKLOG)

@@ -1,0 +1,99 @@
+"""What passes between a downstream wire and the layers above it: one request, one response.
+
+A wire (HTTP/1.1 here, HTTP/2 later) parses a request, asks its ``Handler`` for a ``Consumer`` and
+starts it. From then on the consumer is told of the request's body and of the client's going away,
+and answers through the ``DownstreamStream``. No call blocks; backpressure is explicit both ways:
+``pause_reading`` stops the client, ``pause_response`` stops the consumer.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.parser import ProtocolError, Request
+
+
+class DownstreamStream(Protocol):
+    """The response side of one exchange, as a wire offers it."""
+
+    @property
+    def peer(self) -> str:
+        """The address of the other end of the connection, without port."""
+
+    @property
+    def scheme(self) -> bytes:
+        """``http`` or ``https``."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Body bytes of the request so far."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Body bytes of the response so far."""
+
+    @property
+    def head_sent(self) -> bool:
+        """Whether the final response head is out: then an error can only break the stream."""
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        """A 1xx response (RFC 9110 section 15.2); dropped for clients that do not know them."""
+
+    def send_head(self, status: int, headers: Headers, body: bytes, *, sized: bool) -> None:
+        """The final response head and the first piece of the body.
+
+        :param sized: the headers hold the length of the body, or there is none; otherwise the
+            wire marks the end of the body in its own way.
+        """
+
+    def send_data(self, data: bytes) -> None:
+        """A further, non-empty piece of the body."""
+
+    def send_end(self, trailers: Headers) -> None:
+        """The response is complete. The stream is no longer the consumer's."""
+
+    def abort(self) -> None:
+        """Breaks off so that the client cannot take what it has for the whole (RFC 9112 8)."""
+
+    def close_after_response(self) -> None:
+        """No further request on this connection; announced if the head is not out yet."""
+
+    def pause_reading(self) -> None:
+        """No more ``on_data`` until ``resume_reading``, save for what was already read."""
+
+    def resume_reading(self) -> None: ...
+
+
+class Consumer(Protocol):
+    """The one who answers a request. After ``send_end`` or ``abort`` no call comes any more."""
+
+    def start(self) -> None:
+        """The stream is ready; called exactly once, before every other call."""
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the request body. Never called for a request without body."""
+
+    def on_end(self, trailers: Headers) -> None:
+        """The request body is complete. Never called for a request without body."""
+
+    def on_request_error(self, error: ProtocolError) -> None:
+        """The rest of the request body will not come: too large, too slow or malformed."""
+
+    def on_downstream_closed(self) -> None:
+        """The client has gone; nothing can be sent any more."""
+
+    def pause_response(self) -> None:
+        """The client reads slowly: send no more until ``resume_response``."""
+
+    def resume_response(self) -> None: ...
+
+
+class Handler(Protocol):
+    """What a listener serves."""
+
+    def dispatch(self, request: Request, stream: DownstreamStream) -> Consumer:
+        """The consumer for ``request``; must not raise and not yet send."""
+
+    def reject(self, error: ProtocolError, stream: DownstreamStream) -> None:
+        """Answers, through ``stream``, bytes that were no valid request."""

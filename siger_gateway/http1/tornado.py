@@ -1,0 +1,159 @@
+"""Tornado's ``Application`` on the gateway's own wire, for the gateway's own endpoints.
+
+``TornadoConsumer`` stands between the two: to the wire it is the ``Consumer`` of a request, to
+Tornado the ``HTTPConnection`` that a ``RequestHandler`` writes to. Handlers run unchanged, at a
+third of what they cost on Tornado's ``HTTP1Connection``.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future, get_running_loop
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tornado import httputil
+
+from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.parser import ProtocolError, Request
+from siger_gateway.http1.stream import DownstreamStream
+
+BODILESS = frozenset({204, 304})
+_CONNECTION_FIELDS = frozenset({"connection", "keep-alive", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What ``HTTPServerRequest`` asks of a connection: who is there, on which scheme."""
+
+    remote_ip: str
+    protocol: str
+
+
+class TornadoConsumer(httputil.HTTPConnection):
+    """One request served by a ``tornado.web.Application``.
+
+    :param extra: response fields of the gateway, such as the request id.
+    :param reject: answers (instead of ``finished``) when the request turns out not to be valid.
+    :param finished: called once with the status, or with 0 when the client went away first.
+    """
+
+    def __init__(
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        request: Request,
+        stream: DownstreamStream,
+        extra: Headers,
+        reject: Callable[[ProtocolError], None],
+        finished: Callable[[int], None],
+        remote_ip: str,
+    ) -> None:
+        self.context = RequestContext(remote_ip, stream.scheme.decode())
+        self._application = application
+        self._request = request
+        self._stream = stream
+        self._extra = extra
+        self._reject = reject
+        self._finished = finished
+        self._status = 0
+        self._done = False
+        self._close_callback: Callable[[], None] | None = None
+        self._writable: Future[None] = get_running_loop().create_future()
+        self._writable.set_result(None)
+        self._delegate: httputil.HTTPMessageDelegate | None = None
+
+    # The wire's side.
+
+    def start(self) -> None:
+        request = self._request
+        headers = httputil.HTTPHeaders()
+        for name, value in request.headers:
+            if name != b"x-request-id":
+                headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in self._extra:
+            headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        line = httputil.RequestStartLine(
+            request.method.decode(),
+            request.target.decode("latin-1"),
+            "HTTP/1.0" if request.http10 else "HTTP/1.1",
+        )
+        try:
+            self._delegate = self._application.start_request(self, self)
+            self._call(self._delegate.headers_received(line, headers))
+            if not request.has_body:
+                self._delegate.finish()
+        except httputil.HTTPInputError:  # a query string that Tornado will not have
+            self.on_request_error(ProtocolError("bad_request", "The query string is not valid."))
+
+    def on_data(self, data: bytes) -> None:
+        if not self._done and self._delegate is not None:
+            self._call(self._delegate.data_received(data))
+
+    def on_end(self, trailers: Headers) -> None:
+        if not self._done and self._delegate is not None:
+            self._delegate.finish()
+
+    def on_request_error(self, error: ProtocolError) -> None:
+        """The handler has not run yet, for it wants the whole body: it never will."""
+        self._done = True
+        self._reject(error)
+
+    def on_downstream_closed(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        if not self._writable.done():
+            self._writable.set_result(None)
+        callback, self._close_callback = self._close_callback, None
+        if callback is not None:
+            callback()
+        if self._delegate is not None:
+            self._delegate.on_connection_close()
+        self._finished(0)
+
+    def pause_response(self) -> None:
+        if self._writable.done():
+            self._writable = get_running_loop().create_future()
+
+    def resume_response(self) -> None:
+        if not self._writable.done():
+            self._writable.set_result(None)
+
+    @staticmethod
+    def _call(result: Awaitable[None] | None) -> None:
+        """A handler that streams its request body would need backpressure here: none does."""
+        assert result is None, "handlers take whole bodies; see limits.body"
+
+    # Tornado's side.
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        self._close_callback = callback
+
+    def write_headers(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+        chunk: bytes | None = None,
+    ) -> Future[None]:
+        assert isinstance(start_line, httputil.ResponseStartLine)
+        if not self._done:
+            self._status = start_line.code
+            fields: Headers = [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in headers.get_all()
+                if name.lower() not in _CONNECTION_FIELDS
+            ]
+            sized = "Content-Length" in headers or start_line.code in BODILESS
+            self._stream.send_head(start_line.code, fields + self._extra, chunk or b"", sized=sized)
+        return self._writable
+
+    def write(self, chunk: bytes) -> Future[None]:
+        if chunk and not self._done and self._request.method != b"HEAD":
+            self._stream.send_data(chunk)
+        return self._writable
+
+    def finish(self) -> None:
+        if not self._done:
+            self._done = True
+            self._close_callback = None
+            self._stream.send_end([])
+            self._finished(self._status)

@@ -1,0 +1,184 @@
+"""From a parsed request to the one who answers it. The phase *match route*.
+
+Everything here is a plain function of the request and of one immutable table; a reload swaps the
+table by assignment, and an exchange keeps the route that it started with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from siger_gateway.errors import REASONS, GatewayError
+from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.parser import ProtocolError, Request
+from siger_gateway.http1.reply import send_problem
+from siger_gateway.http1.stream import Consumer, DownstreamStream
+from siger_gateway.http1.tornado import TornadoConsumer
+from siger_gateway.proxy.account import Accounts
+from siger_gateway.proxy.exchange import Exchange
+from siger_gateway.proxy.forwarded import TrustedProxies, forwarding_headers, request_id
+from siger_gateway.proxy.route import LocalRoute, Route
+from siger_gateway.routing.path import is_plain, normalize, strip_prefix
+from siger_gateway.routing.table import RouteTable
+
+NO_ROUTE: Final = "-"
+"""The route label of requests that matched none."""
+
+
+class Dispatcher:
+    """The ``Handler`` of the listener.
+
+    :param table: the routes; assign a new one to reload.
+    """
+
+    def __init__(
+        self, table: RouteTable[Route], accounts: Accounts, trusted: TrustedProxies
+    ) -> None:
+        self.table = table
+        self.trusted = trusted
+        self._accounts = accounts
+
+    def dispatch(self, request: Request, stream: DownstreamStream) -> Consumer:
+        started = time.perf_counter()
+        self._accounts.metrics.in_flight += 1
+        identity = request_id(request.fields)
+        path = request.path
+        if not is_plain(path):
+            normal = normalize(path)
+            if normal is None:
+                return self._refusal(request, stream, identity, started, "bad_path")
+            path = normal
+        route = self.table.match(request.method, path, request.fields)
+        if route is None:
+            return self._refusal(request, stream, identity, started, "no_route")
+        trusted = self.trusted
+        client = trusted.client(request, stream.peer) if trusted else stream.peer
+        if isinstance(route, LocalRoute):
+            return self._local(route, request, stream, identity, started, client)
+        target = request.target
+        if route.strip_prefix:
+            target = strip_prefix(target, path, route.strip_prefix)
+        return Exchange(
+            route,
+            request,
+            stream,
+            target,
+            forwarding_headers(request, stream, identity, trusted),
+            accounts=self._accounts,
+            request_id=identity,
+            client=client,
+            started=started,
+        )
+
+    def reject(self, error: ProtocolError, stream: DownstreamStream) -> None:
+        """Answers what was no request: it has no route, no method and no id."""
+        started = time.perf_counter()
+        self._accounts.metrics.in_flight += 1
+        request = Request(b"-", b"-", [], http10=False, keep_alive=False)
+        identity = request_id(request.fields)
+        self._refusal(request, stream, identity, started, error.reason, error.detail).start()
+
+    def _refusal(
+        self,
+        request: Request,
+        stream: DownstreamStream,
+        identity: bytes,
+        started: float,
+        reason: str,
+        detail: str | None = None,
+    ) -> Refusal:
+        stats = self._accounts.metrics.routes[NO_ROUTE]
+        account = partial(
+            self._accounts.close_exchange,
+            request,
+            stream,
+            stats,
+            started=started,
+            detail="",
+            route=NO_ROUTE,
+            service="",
+            endpoint="",
+            request_id=identity,
+            client=stream.peer,
+        )
+        return Refusal(GatewayError(reason, detail), request, stream, identity, account)
+
+    def _local(
+        self,
+        route: LocalRoute,
+        request: Request,
+        stream: DownstreamStream,
+        identity: bytes,
+        started: float,
+        client: str,
+    ) -> Consumer:
+        account = partial(
+            self._accounts.close_exchange,
+            request,
+            stream,
+            route.stats,
+            started=started,
+            detail="",
+            route=route.name,
+            service="",
+            endpoint="",
+            request_id=identity,
+            client=client,
+        )
+
+        def finished(status: int) -> None:
+            account(status=status or 499, reason="" if status else "downstream_closed")
+
+        def reject(error: ProtocolError) -> None:
+            account(status=REASONS[error.reason].status, reason=error.reason)
+            stream.close_after_response()
+            send_problem(
+                stream,
+                GatewayError(error.reason, error.detail),
+                path=request.path,
+                request_id=identity,
+            )
+
+        extra: Headers = [(b"x-request-id", identity)]
+        return TornadoConsumer(route.application, request, stream, extra, reject, finished, client)
+
+
+class Refusal:
+    """A consumer that answers with an error at once and takes nothing."""
+
+    __slots__ = ("_account", "_error", "_identity", "_request", "_stream")
+
+    def __init__(
+        self,
+        error: GatewayError,
+        request: Request,
+        stream: DownstreamStream,
+        identity: bytes,
+        account: Callable[..., None],
+    ) -> None:
+        self._error = error
+        self._request = request
+        self._stream = stream
+        self._identity = identity
+        self._account = account
+
+    def start(self) -> None:
+        self._account(status=self._error.status, reason=self._error.reason)
+        send_problem(self._stream, self._error, path=self._request.path, request_id=self._identity)
+
+    # The stream is ended in ``start``: none of these is ever called.
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_end(self, trailers: Headers) -> None: ...
+
+    def on_request_error(self, error: ProtocolError) -> None: ...
+
+    def on_downstream_closed(self) -> None: ...
+
+    def pause_response(self) -> None: ...
+
+    def resume_response(self) -> None: ...

@@ -1,0 +1,112 @@
+"""Who the client is, and the header fields that tell a service about it.
+
+``X-Forwarded-*`` from a client is a claim. It is believed only when the connection comes from one
+of ``trusted_proxies``; otherwise it is removed, so that a service behind the gateway can rely on
+what it sees. The same goes, always, for the identity fields that only the gateway may set.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from siger_gateway.http1.headers import HOP_BY_HOP, Headers, find_all
+from siger_gateway.http1.parser import Request
+from siger_gateway.http1.stream import DownstreamStream
+
+VIA: Final = (b"via", b"1.1 siger")
+"""RFC 9110 section 7.6.3; a proxy that sees its own name knows of a loop."""
+
+IDENTITY: Final = frozenset({b"x-user-id", b"x-user-role"})
+
+NOT_FORWARDED: Final = (
+    HOP_BY_HOP
+    | IDENTITY
+    | {b"expect", b"x-request-id", b"forwarded", b"x-real-ip"}
+    | {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"}
+)
+"""Request fields that the gateway removes, or replaces by its own."""
+
+MAX_REQUEST_ID: Final = 128
+_REQUEST_ID_CHARACTERS: Final = (
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=:@"
+)
+
+
+def request_id(fields: dict[bytes, bytes]) -> bytes:
+    """The client's id if it is a sane token, else a new one of 32 hexadecimal digits."""
+    given = fields.get(b"x-request-id")
+    if given and len(given) <= MAX_REQUEST_ID and not given.translate(None, _REQUEST_ID_CHARACTERS):
+        return given
+    return b"%032x" % random.getrandbits(128)
+
+
+class TrustedProxies:
+    """The addresses whose ``X-Forwarded-*`` is believed.
+
+    :param networks: addresses and networks in CIDR notation; empty: nobody is trusted.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ip_network(network, strict=False) for network in networks)
+        self._known: dict[str, bool] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def __contains__(self, address: str) -> bool:
+        known = self._known.get(address)
+        if known is None:
+            try:
+                ip = ip_address(address)
+            except ValueError:
+                return False
+            known = any(ip in network for network in self._networks)
+            if len(self._known) < 4096:  # peers repeat; a bound all the same
+                self._known[address] = known
+        return known
+
+    def client(self, request: Request, peer: str) -> str:
+        """The client's address: the last one in the chain that is not itself trusted."""
+        if not self._networks or peer not in self:
+            return peer
+        chain = b",".join(find_all(request.headers, b"x-forwarded-for")).decode("latin-1")
+        client = peer
+        for hop in reversed([hop.strip() for hop in chain.split(",") if hop.strip()]):
+            try:
+                client = str(ip_address(hop))
+            except ValueError:
+                break  # what stands left of something unreadable was not written by a proxy
+            if client not in self:
+                break
+        return client
+
+
+def forwarding_headers(
+    request: Request, stream: DownstreamStream, request_id: bytes, trusted: TrustedProxies
+) -> Headers:
+    """The fields that the gateway adds to a request for a service."""
+    fields = request.fields
+    peer = stream.peer.encode()
+    scheme = stream.scheme
+    host = fields.get(b"host", b"")
+    if trusted and stream.peer in trusted:
+        chain = find_all(request.headers, b"x-forwarded-for")
+        peer = b", ".join([*chain, peer])
+        scheme = fields.get(b"x-forwarded-proto", scheme)
+        host = fields.get(b"x-forwarded-host", host)
+    headers = [
+        (b"x-forwarded-for", peer),
+        (b"x-forwarded-proto", scheme),
+        (b"x-forwarded-host", host),
+        (b"x-request-id", request_id),
+        VIA,
+    ]
+    if b"traceparent" not in fields:
+        # A new trace, sampled, as a service without a gateway in front would start it
+        # (W3C Trace Context, OpenTelemetry's default sampler).
+        ids = b"%048x" % random.getrandbits(192)
+        headers.append((b"traceparent", b"00-%b-%b-01" % (ids[:32], ids[32:])))
+    return headers

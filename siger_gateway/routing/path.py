@@ -1,0 +1,62 @@
+"""What a path means, in one place, so that routes and services see the same one.
+
+- Percent-encoded unreserved characters equal themselves (RFC 3986 section 6.2.2.2): ``/%61dmin``
+  matches as ``/admin``. Every other encoding stays as it is: ``%2F`` is data, not a separator.
+- Empty segments do not count: ``//admin`` matches as ``/admin``.
+- Dot segments, plain or encoded, with or without a ``;parameter``, are refused: clients resolve
+  them before sending (RFC 3986 section 6.2.2.3), so only somebody who wants out sends them.
+- Case counts.
+
+This is for matching. What is forwarded are the client's own bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_HEX: Final = b"0123456789abcdefABCDEF"
+_UNRESERVED: Final = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+)
+
+
+def is_plain(path: bytes) -> bool:
+    """Whether ``path`` is certainly its own normal form: the case of nearly every request."""
+    return b"%" not in path and b"/." not in path and b"//" not in path
+
+
+def normalize(path: bytes) -> bytes | None:
+    """The path to match by, or None when it must be refused."""
+    if b"%" in path:
+        first, *rest = path.split(b"%")
+        parts = [first]
+        for part in rest:
+            code = part[:2]
+            if len(code) != 2 or code.translate(None, _HEX):
+                return None
+            byte = int(code, 16)
+            if byte < 0x20 or byte == 0x7F:
+                return None
+            parts.append(bytes((byte,)) + part[2:] if byte in _UNRESERVED else b"%" + part)
+        path = b"".join(parts)
+    segments = path.split(b"/")
+    for segment in segments:
+        if segment[:1] == b"." and segment.partition(b";")[0] in (b".", b".."):
+            return None
+    if b"//" in path:
+        last = b"/" if path.endswith(b"/") else b""
+        path = b"/" + b"/".join(filter(None, segments))
+        if last and path != b"/":
+            path += last
+    return path
+
+
+def strip_prefix(target: bytes, path: bytes, prefix: bytes) -> bytes:
+    """``target`` without ``prefix``; what is left begins with a slash.
+
+    :param path: the normal form of the target's path, which has matched below ``prefix``.
+    """
+    if not target.startswith(prefix):  # it was written another way: forward the normal form
+        target = path + target[len(target.partition(b"?")[0]) :]
+    rest = target[len(prefix) :]
+    return rest if rest[:1] == b"/" else b"/" + rest

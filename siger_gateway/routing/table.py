@@ -1,0 +1,150 @@
+"""The route table: compiled once, immutable, asked once per request.
+
+Exact paths and prefixes are dict keys, so the cost of a match grows with the depth of the path,
+not with the number of routes. The longest match wins; among routes of the same path the one with
+the most predicates is tried first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from siger_gateway.config.schema import MatchConfig
+
+T = TypeVar("T")
+
+
+class Rule(Generic[T]):
+    """The predicates of one route beside its path."""
+
+    __slots__ = ("headers", "host", "host_suffix", "match", "methods", "target")
+
+    def __init__(self, match: MatchConfig, target: T) -> None:
+        self.match = match
+        self.target = target
+        self.methods = frozenset(method.encode() for method in match.methods)
+        wildcard = match.host.startswith("*.")
+        self.host = b"" if wildcard else match.host.encode()
+        self.host_suffix = match.host[1:].encode() if wildcard else b""
+        self.headers = tuple(
+            (name.lower().encode(), value.encode()) for name, value in match.headers.items()
+        )
+
+    @property
+    def predicates(self) -> int:
+        """How specific the rule is; a whole host counts for more than a suffix."""
+        host = 2 if self.host else 1 if self.host_suffix else 0
+        return 2 * bool(self.methods) + host + 2 * len(self.headers)
+
+    def refusal(self, method: bytes, fields: Mapping[bytes, bytes]) -> str:
+        """Why this rule does not take the request; empty when it does."""
+        if self.methods and method not in self.methods:
+            return "method"
+        if self.host or self.host_suffix:
+            host = host_name(fields.get(b"host", b""))
+            if self.host and host != self.host:
+                return "host"
+            if self.host_suffix and not host.endswith(self.host_suffix):
+                return "host"
+        for name, value in self.headers:
+            if fields.get(name) != value:
+                return f"header {name.decode()}"
+        return ""
+
+
+class RouteTable(Generic[T]):
+    """Finds the target of a request.
+
+    :param entries: match and target of each route; of two that are equally good the earlier wins.
+    """
+
+    __slots__ = ("_exact", "_longest_prefix", "_prefixes", "_templates")
+
+    def __init__(self, entries: Iterable[tuple[MatchConfig, T]]) -> None:
+        exact: dict[bytes, list[Rule[T]]] = {}
+        prefixes: dict[bytes, list[Rule[T]]] = {}
+        self._templates: _Node[T] | None = None
+        for match, target in entries:
+            rule = Rule(match, target)
+            if match.path_prefix:
+                prefixes.setdefault(match.path_prefix.rstrip("/").encode(), []).append(rule)
+            elif "{" in match.path:
+                if self._templates is None:
+                    self._templates = _Node()
+                self._templates.insert(match.path.encode().split(b"/"), rule)
+            else:
+                exact.setdefault(match.path.encode(), []).append(rule)
+        self._exact = {path: _ordered(rules) for path, rules in exact.items()}
+        self._prefixes = {path: _ordered(rules) for path, rules in prefixes.items()}
+        self._longest_prefix = max(map(len, prefixes), default=0)
+
+    def match(self, method: bytes, path: bytes, fields: Mapping[bytes, bytes]) -> T | None:
+        """The target for a request, or None.
+
+        :param path: in normal form, see ``routing.path``.
+        :param fields: the header fields, names in lower case.
+        """
+        for rule in self.candidates(path):
+            if not rule.refusal(method, fields):
+                return rule.target
+        return None
+
+    def candidates(self, path: bytes) -> Iterator[Rule[T]]:
+        """Every rule whose path matches, best first."""
+        yield from self._exact.get(path, ())
+        if self._templates is not None:
+            yield from _ordered(self._templates.find(path.split(b"/"), 0))
+        prefix = path
+        if len(path) > self._longest_prefix:
+            # Cut at the last slash that leaves no more than the longest prefix there is.
+            prefix = path[: max(path.rfind(b"/", 0, self._longest_prefix + 1), 0)]
+        prefixes = self._prefixes
+        while True:
+            yield from prefixes.get(prefix, ())
+            if not prefix:
+                return
+            prefix = prefix[: prefix.rfind(b"/")]
+
+
+class _Node(Generic[T]):
+    """One segment of the templates: literal children first, then the ``{name}`` child."""
+
+    __slots__ = ("literals", "rules", "variable")
+
+    def __init__(self) -> None:
+        self.literals: dict[bytes, _Node[T]] = {}
+        self.variable: _Node[T] | None = None
+        self.rules: list[Rule[T]] = []
+
+    def insert(self, segments: list[bytes], rule: Rule[T]) -> None:
+        node = self
+        for segment in segments:
+            if segment[:1] == b"{":
+                node.variable = node.variable or _Node()
+                node = node.variable
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        node.rules.append(rule)
+
+    def find(self, segments: list[bytes], depth: int) -> list[Rule[T]]:
+        if depth == len(segments):
+            return self.rules
+        segment = segments[depth]
+        literal = self.literals.get(segment)
+        found = literal.find(segments, depth + 1) if literal is not None else []
+        if self.variable is not None and segment:
+            found = found + self.variable.find(segments, depth + 1)
+        return found
+
+
+def _ordered(rules: list[Rule[T]]) -> tuple[Rule[T], ...]:
+    key: Callable[[Rule[T]], int] = lambda rule: -rule.predicates  # noqa: E731
+    return tuple(sorted(rules, key=key))
+
+
+def host_name(host: bytes) -> bytes:
+    """The Host field's name in lower case, without port; an IPv6 literal keeps its brackets."""
+    if host[:1] == b"[":
+        return host[: host.find(b"]") + 1].lower()
+    return host.partition(b":")[0].lower()

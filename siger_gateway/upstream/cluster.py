@@ -1,0 +1,80 @@
+"""A service as the data plane sees it: endpoints, and a balancer over them.
+
+``update`` swaps the whole table by assignment, so readers need no lock; endpoints that stay keep
+their object, and with it their connections and counters. An exchange in flight keeps the endpoint
+that it has, even if the next table no longer holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
+from siger_gateway.telemetry.metrics import ServiceStats
+from siger_gateway.upstream.balancer import POLICIES, Balancer
+from siger_gateway.upstream.pool import Pool
+
+
+class Endpoint:
+    """One address of a cluster."""
+
+    __slots__ = ("active", "address", "pool", "weight")
+
+    def __init__(self, spec: EndpointSpec, pool: PoolConfig) -> None:
+        host, _, port = spec.address.rpartition(":")
+        self.address = spec.address
+        self.weight = spec.weight
+        self.pool = Pool(host.strip("[]"), int(port), pool)
+        self.active = 0
+        """Exchanges now on this endpoint."""
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.address} weight={self.weight} active={self.active}>"
+
+
+class Cluster:
+    """The endpoints of one service.
+
+    :param stats: where attempts are counted; it outlives the cluster.
+    """
+
+    __slots__ = ("_balancer", "config", "endpoints", "name", "stats")
+
+    def __init__(self, name: str, config: ServiceConfig, stats: ServiceStats) -> None:
+        self.name = name
+        self.config = config
+        self.stats = stats
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self._balancer: Balancer = POLICIES[config.balance](())
+        self.update(config.endpoints)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name} {self.config.balance} {list(self.endpoints)}>"
+
+    def update(self, specs: Iterable[EndpointSpec]) -> None:
+        """Makes ``specs`` the whole table. Idle connections of endpoints that left are closed."""
+        known = {endpoint.address: endpoint for endpoint in self.endpoints}
+        endpoints = []
+        for spec in specs:
+            endpoint = known.pop(spec.address, None)
+            if endpoint is None:
+                endpoint = Endpoint(spec, self.config.pool)
+            endpoint.weight = spec.weight
+            endpoints.append(endpoint)
+        self.endpoints = tuple(endpoints)
+        self._balancer = POLICIES[self.config.balance](endpoints)
+        for gone in known.values():
+            gone.pool.retire()
+
+    def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
+        """The endpoint for the next attempt, none of ``tried``; None when there is none."""
+        return self._balancer.pick(tried)
+
+    def close_stale(self, now: float) -> None:
+        """See ``Pool.close_stale``."""
+        for endpoint in self.endpoints:
+            endpoint.pool.close_stale(now)
+
+    async def close(self) -> None:
+        for endpoint in self.endpoints:
+            await endpoint.pool.close()

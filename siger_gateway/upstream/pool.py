@@ -1,0 +1,155 @@
+"""The connections to one endpoint: taken, given back, opened when there are too few.
+
+An exchange asks ``take`` for an idle connection first; only when there is none does it ``wait``,
+and is called back. Idle connections are used last in, first out, so that a quiet endpoint's
+surplus grows old and is closed instead of being kept alive by turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Final, Protocol
+
+from siger_gateway.config.schema import PoolConfig
+from siger_gateway.http1.client import UpstreamConnection
+
+MAX_PENDING: Final = 1024
+"""Exchanges that may wait for a connection to one endpoint: Envoy's max_pending_requests."""
+
+log = logging.getLogger(__name__)
+
+
+class Waiter(Protocol):
+    """An exchange that waits for a connection; exactly one of the two is called, once."""
+
+    def on_connection(self, connection: UpstreamConnection) -> None: ...
+
+    def on_no_connection(self, reason: str, detail: str) -> None: ...
+
+
+class Pool:
+    """The connections to ``host:port``."""
+
+    __slots__ = (
+        "_config",
+        "_idle",
+        "_open",
+        "_tasks",
+        "_waiting",
+        "address",
+        "host",
+        "port",
+        "retired",
+    )
+
+    def __init__(self, host: str, port: int, config: PoolConfig) -> None:
+        self.host = host
+        self.port = port
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.retired = False
+        self._config = config
+        self._idle: list[UpstreamConnection] = []
+        self._open = 0  # established and being opened
+        self._waiting: deque[Waiter] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pool {self.address} idle={len(self._idle)} open={self._open} "
+            f"waiting={len(self._waiting)}{' retired' if self.retired else ''}>"
+        )
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        return self._open - len(self._idle)
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, or None."""
+        return self._idle.pop() if self._idle else None
+
+    def wait(self, waiter: Waiter) -> bool:
+        """Opens a connection for ``waiter``, or queues it; False when the queue is full."""
+        if self._open < self._config.max_connections:
+            self._connect(waiter)
+        elif len(self._waiting) < MAX_PENDING:
+            self._waiting.append(waiter)
+        else:
+            return False
+        return True
+
+    def give_up(self, waiter: Waiter) -> None:
+        """``waiter`` no longer waits."""
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """The connection is free again."""
+        if self._waiting:
+            self._waiting.popleft().on_connection(connection)
+        elif self.retired:
+            connection.abort()
+        else:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is closed; somebody who waits gets a new one in its place."""
+        self._open -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._waiting:
+            self._connect(self._waiting.popleft())
+
+    def _connect(self, waiter: Waiter) -> None:
+        self._open += 1
+        task = asyncio.get_running_loop().create_task(self._open_connection(waiter))
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open_connection(self, waiter: Waiter) -> None:
+        try:
+            async with asyncio.timeout(self._config.connect_timeout):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: UpstreamConnection(self), self.host, self.port
+                )
+        except TimeoutError:
+            self._not_connected(waiter, "connect_timeout", "no answer")
+        except ConnectionRefusedError as error:
+            self._not_connected(waiter, "connect_refused", str(error))
+        except OSError as error:  # a name that does not resolve, no route, no file descriptor left
+            self._not_connected(waiter, "connect_failed", str(error))
+        else:
+            waiter.on_connection(connection)
+
+    def _not_connected(self, waiter: Waiter, reason: str, detail: str) -> None:
+        self._open -= 1
+        log.debug("connect failed", extra={"fields": {"endpoint": self.address, "error": detail}})
+        waiter.on_no_connection(reason, detail)
+        if self._waiting and self._open < self._config.max_connections:
+            self._connect(self._waiting.popleft())
+
+    def close_stale(self, now: float) -> None:
+        """Closes connections idle for longer than ``idle_timeout``; ``now`` is the loop's time."""
+        oldest = now - self._config.idle_timeout
+        while self._idle and self._idle[0].idle_since < oldest:
+            self._idle[0].abort()
+
+    def retire(self) -> None:
+        """The endpoint has left: idle connections close now, busy ones when they are done."""
+        self.retired = True
+        for connection in list(self._idle):
+            connection.abort()
+
+    async def close(self) -> None:
+        """Stops connecting and closes idle connections."""
+        self.retire()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
