@@ -14,7 +14,7 @@ VERSION = next(
 setup(
     name="siger-gateway",
     version=VERSION,
-    description="An API gateway in pure Python: REST proxying, service discovery, asynchronous jobs",
+    description="An API gateway in pure Python: REST proxying, discovery, asynchronous jobs",
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="MIT",

