@@ -1,0 +1,1 @@
+"""The gateway's own endpoints, as Tornado RequestHandlers on the gateway's wire."""

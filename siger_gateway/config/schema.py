@@ -1,8 +1,9 @@
 """What a configuration may hold: one frozen class per YAML mapping, one field per key.
 
 ``load.py`` walks these classes to read and check a file, so a field here is all that a new key
-takes: its type says how the value is parsed, its default what holds when the key is missing, its
-``doc`` what ``--help`` and the default file say about it. Names and defaults are those of the
+takes: its type says how the value is parsed (``values.py`` holds one parser per ``Annotated``
+word), its default what holds when the key is missing, ``doc`` what the default file says about it,
+``least``, ``most`` and ``one_of`` which values make sense. Names and defaults are those of the
 contract; a key that a later version will understand stands in ``PLANNED`` and is refused as
 "not supported yet", because a setting that silently does nothing is worse than an error.
 """
@@ -24,19 +25,46 @@ Token = Annotated[str, "token"]
 """Letters, digits, ``_`` and ``-``: safe in a subject, a label and a path. 1 to 64 characters."""
 PathPrefix = Annotated[str, "path"]
 """Begins with ``/``; no ``?``, ``#``, space, dot segment or empty segment."""
+PathTemplate = Annotated[str, "path template"]
+"""A path in which whole segments may be ``{names}``, each name once."""
 Network = Annotated[str, "network"]
 """``10.0.0.0/8``, ``fd00::/8`` or a single address."""
+ConsulAddress = Annotated[str, "consul address"]
+"""``host:port``; a leading ``http://`` is accepted and removed."""
+NatsAddress = Annotated[str, "nats address"]
+"""``host:port``, or several with commas; a leading ``nats://`` is accepted and removed."""
+Address = Annotated[str, "address"]
+"""A host, or ``host:port``."""
+ServiceName = Annotated[str, "service name"]
+"""A name as Consul has it: letters, digits, ``.``, ``_`` and ``-``. 1 to 128 characters."""
+ExposedName = Annotated[str, "exposed name"]
+"""A service name, or ``*`` for all of them."""
+Method = Annotated[str, "method"]
+"""An HTTP method (RFC 9110 section 9.1) in upper case."""
+HostPattern = Annotated[str, "host"]
+"""A host in lower case without port, or ``*.suffix``."""
+HeaderName = Annotated[str, "header name"]
+"""A field name (RFC 9110 section 5.1); kept in lower case."""
+
+MOMENT: Final = 0.001
+"""Seconds: the shortest timeout that is accepted; below it the event loop has no resolution."""
 
 
-def _doc(text: str, default: Any = ...) -> Any:
-    """A field with its documentation; ``...`` means that the key is required."""
+def _doc(text: str, default: Any = ..., **rules: Any) -> Any:
+    """A field with its documentation; ``...`` means that the key is required.
+
+    :param rules: ``least`` and ``most`` (inclusive, in the unit of the field), ``one_of`` (a tuple
+        of the only values), ``secret`` (the value never appears in a message), ``empty`` (``""`` is
+        a value too; always so where it is the default).
+    """
+    metadata = {"doc": text, **rules}
     if default is ...:
-        return field(metadata={"doc": text})
+        return field(metadata=metadata)
     if isinstance(default, type):  # a nested class: its own defaults
-        return field(default_factory=default, metadata={"doc": text})
+        return field(default_factory=default, metadata=metadata)
     if isinstance(default, dict):
-        return field(default_factory=dict, metadata={"doc": text})
-    return field(default=default, metadata={"doc": text})
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +72,26 @@ class EndpointSpec:
     """One address of a service; in YAML also written as the bare string ``host:port``."""
 
     address: HostPort = _doc("host:port of the instance")
-    weight: int = _doc("share of the traffic relative to the others, 1 to 1000", 1)
+    weight: int = _doc("share of the traffic relative to the others", 1, least=1, most=1000)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
     """Connections from this gateway to each endpoint of a service."""
 
-    max_connections: int = _doc("connections per endpoint, busy and idle", 256)
-    idle_timeout: Duration = _doc("an idle connection is closed after this", 60.0)
-    connect_timeout: Duration = _doc("for one connection attempt", 2.0)
+    max_connections: int = _doc("connections per endpoint, busy and idle", 256, least=1)
+    idle_timeout: Duration = _doc("an idle connection is closed after this", 60.0, least=MOMENT)
+    connect_timeout: Duration = _doc("for one connection attempt", 2.0, least=MOMENT)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """A service that routes can point at: ``consul`` or ``endpoints``, exactly one of the two."""
 
-    consul: str = _doc("name of the service in Consul", "")
-    endpoints: tuple[EndpointSpec, ...] = _doc("fixed addresses", ())
+    consul: ServiceName = _doc("name of the service in Consul", "")
+    endpoints: tuple[EndpointSpec, ...] = _doc(
+        "fixed addresses: host:port, or {address, weight}", ()
+    )
     protocol: Literal["http"] = _doc("how the endpoints are spoken to", "http")
     balance: Literal["round_robin", "random", "least_connections"] = _doc(
         "how an endpoint is chosen", "round_robin"
@@ -73,11 +103,11 @@ class ServiceConfig:
 class MatchConfig:
     """Which requests a route takes. ``path`` or ``path_prefix``, exactly one of the two."""
 
-    path: PathPrefix = _doc("the exact path; a segment may be a {name}", "")
+    path: PathTemplate = _doc("the exact path; a segment may be a {name}", "")
     path_prefix: PathPrefix = _doc("matches whole segments: /a takes /a and /a/b, not /ab", "")
-    methods: tuple[str, ...] = _doc("upper-case methods; empty: any", ())
-    host: str = _doc("the Host without port, lower case, or *.suffix; empty: any", "")
-    headers: dict[str, str] = _doc("header fields that must have exactly these values", {})
+    methods: tuple[Method, ...] = _doc("upper-case methods; empty: any", ())
+    host: HostPattern = _doc("the Host without port, lower case, or *.suffix; empty: any", "")
+    headers: dict[HeaderName, str] = _doc("header fields that must have exactly these values", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +118,20 @@ class RouteConfig:
     match: MatchConfig = _doc("which requests")
     service: str = _doc("a key of `services`")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
-    timeout: Duration = _doc("to the response head, per attempt", 30.0)
+    timeout: Duration = _doc("to the response head, per attempt", 30.0, least=MOMENT)
 
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """What one client may cost."""
 
-    header_bytes: Size = _doc("request line and header fields together", 32 * 1024)
-    body: Size = _doc("request body", 16 * 1024 * 1024)
-    header_timeout: Duration = _doc("from the first byte of a head to its last", 10.0)
-    idle_timeout: Duration = _doc("a connection without a request is closed after this", 75.0)
-    connections: int = _doc("downstream connections at a time", 10000)
+    header_bytes: Size = _doc("request line and header fields together", 32 * 1024, least=1)
+    body: Size = _doc("request body", 16 * 1024 * 1024, least=1)
+    header_timeout: Duration = _doc("from the first byte of a head to its last", 10.0, least=MOMENT)
+    idle_timeout: Duration = _doc(
+        "a connection without a request is closed after this", 75.0, least=MOMENT
+    )
+    connections: int = _doc("downstream connections at a time", 10000, least=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +141,12 @@ class JobsConfig:
     stream: Token = _doc(
         "name of the JetStream stream; also the first token of its subjects", "jobs"
     )
-    replicas: int = _doc("copies of the stream in a NATS cluster: 1, 3 or 5", 1)
-    max_age: Duration = _doc("a job is forgotten after this", 168 * 3600.0)
+    replicas: int = _doc("copies of the stream in a NATS cluster", 1, one_of=(1, 3, 5))
+    max_age: Duration = _doc("a job is forgotten after this", 168 * 3600.0, least=1.0)
     types: tuple[Token, ...] = _doc("accepted job types; empty: any valid token", ())
-    ledger_jobs: int = _doc("jobs kept in memory; older ones are looked up in the stream", 100_000)
+    ledger_jobs: int = _doc(
+        "jobs kept in memory; older ones are looked up in the stream", 100_000, least=1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +155,10 @@ class AccessLogConfig:
 
     path: str = _doc('a file, "-" for standard output, "" for no access log', "-")
     sample: float = _doc(
-        "share of the successful exchanges that are logged; errors always are", 1.0
+        "share of the successful exchanges that are logged; errors always are",
+        1.0,
+        least=0.0,
+        most=1.0,
     )
 
 
@@ -129,8 +166,10 @@ class AccessLogConfig:
 class RegisterConfig:
     """How the gateway registers itself in Consul."""
 
-    name: str = _doc('service name; "" = does not register', "siger-gateway")
-    address: str = _doc("address that others reach it by; empty: the one that reaches Consul", "")
+    name: ServiceName = _doc('service name; "" = does not register', "siger-gateway", empty=True)
+    address: Address = _doc(
+        "address that others reach it by; empty: the one that reaches Consul", ""
+    )
     tags: tuple[str, ...] = _doc("tags of the registration", ())
 
 
@@ -139,22 +178,26 @@ class Config:
     """The whole file."""
 
     port: ListenAddress = _doc("where clients connect", ":8080")
-    consul_address: str = _doc('host:port of the Consul agent; "" = no Consul', "localhost:8500")
-    consul_token: str = _doc("ACL token for Consul; better as ${NAME}", "")
-    nats_address: str = _doc(
-        'host:port, comma-separated for a cluster; "" = no jobs', "localhost:4222"
+    consul_address: ConsulAddress = _doc(
+        'host:port of the Consul agent; "" = no Consul', "localhost:8500", empty=True
+    )
+    consul_token: str = _doc("ACL token for Consul; better as ${NAME}", "", secret=True)
+    nats_address: NatsAddress = _doc(
+        'host:port, comma-separated for a cluster; "" = no jobs', "localhost:4222", empty=True
     )
     log_level: Literal["debug", "info", "warning", "error"] = _doc("of the application log", "info")
     data_dir: str = _doc('where the discovery snapshot is kept; "" = nowhere', "./data")
-    drain_timeout: Duration = _doc("how long a shutdown waits for what is in flight", 30.0)
+    drain_timeout: Duration = _doc(
+        "how long a shutdown waits for what is in flight", 30.0, least=0.0
+    )
     trusted_proxies: tuple[Network, ...] = _doc(
         "whose X-Forwarded-* is believed; empty: nobody's", ()
     )
     limits: LimitsConfig = _doc("what one client may cost", LimitsConfig)
     register: RegisterConfig = _doc("how the gateway registers itself in Consul", RegisterConfig)
-    services: dict[str, ServiceConfig] = _doc("name -> service", {})
+    services: dict[Token, ServiceConfig] = _doc("name -> service", {})
     routes: tuple[RouteConfig, ...] = _doc("longest match wins, then the most predicates", ())
-    expose_services: tuple[str, ...] = _doc(
+    expose_services: tuple[ExposedName, ...] = _doc(
         'names (or "*") reachable as /services/<name>/<path>', ()
     )
     jobs: JobsConfig = _doc("the job queue", JobsConfig)
@@ -187,3 +230,20 @@ PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {
     "ServiceConfig.balance": frozenset({"p2c", "ewma", "consistent_hash"}),
 }
 """Class.field -> values of the contract that this version does not act on yet."""
+
+SHORTHAND: Final[dict[str, str]] = {"EndpointSpec": "address"}
+"""Class name -> the field that a bare scalar in place of the mapping sets."""
+
+RENAMED: Final[dict[str, str]] = {
+    "consulAddress": "consul_address",
+    "natsAddress": "nats_address",
+    "logLevel": "log_level",
+}
+"""Top-level keys of the earlier Go gateway -> their names here."""
+
+RENAMED_PLANNED: Final[dict[str, str]] = {
+    "jwtSecret": "auth.jwt.secret",
+    "jwtExpiration": "auth.jwt",
+    "corsAllowed": "cors.origins of each route",
+}
+"""Top-level keys of the Go gateway -> where the contract has them, once they are supported."""

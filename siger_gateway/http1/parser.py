@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httptools
 
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.headers import Headers, find_all
 
 MAX_FIELDS: Final = 128
 """Header fields of a message: Envoy allows 100, nginx has no such limit, Apache 100."""
@@ -78,10 +78,11 @@ class Request(Message):
     def __init__(
         self, method: bytes, target: bytes, headers: Headers, *, http10: bool, keep_alive: bool
     ) -> None:
-        super().__init__(headers)
+        Message.__init__(self, headers)
         self.method = method
         self.target = target
-        self.path = target.partition(b"?")[0]
+        query = target.find(b"?")
+        self.path = target if query < 0 else target[:query]
         self.http10 = http10
         self.keep_alive = keep_alive
         self.content_length: int | None = 0
@@ -217,8 +218,10 @@ class RequestParser:
             if version not in ("1.1", "1.0"):
                 raise ProtocolError("version_not_supported", "Speak HTTP/1.1 or HTTP/1.0.")
             request.http10 = version == "1.0"
-        self._check_target(request)
-        self._check_host(request)
+        if target[:1] != b"/" or b"#" in target:
+            self._check_odd_target(request)
+        if len(fields) != len(headers) or fields.get(b"host") != self._seen_host:
+            self._check_host(request)
         if len(headers) > MAX_FIELDS:
             raise ProtocolError("headers_too_large", f"More than {MAX_FIELDS} header fields.")
         if b"content-length" in fields:
@@ -248,32 +251,26 @@ class RequestParser:
                 request.trailers, self._headers = self._headers, []
             self._current = None
 
-    def _check_target(self, request: Request) -> None:
+    def _check_odd_target(self, request: Request) -> None:
         """Only origin-form, and asterisk-form for OPTIONS (RFC 9112 section 3.2).
 
         Absolute-form would bring a second host beside the Host field, authority-form belongs to
-        CONNECT, which a reverse proxy does not serve.
+        CONNECT, which a reverse proxy does not serve, and a fragment never leaves a client.
         """
-        target = request.target
-        if target[:1] == b"/":
-            if b"#" in target:
-                raise ProtocolError("bad_request", "A request target has no fragment.")
-        elif target != b"*" or request.method != b"OPTIONS":
-            raise ProtocolError("bad_request", "The request target has to begin with a slash.")
+        if request.target != b"*" or request.method != b"OPTIONS":
+            raise ProtocolError("bad_request", "The target has to be a path, without fragment.")
 
     def _check_host(self, request: Request) -> None:
         """Exactly one valid Host on HTTP/1.1 (RFC 9112 section 3.2), at most one on 1.0."""
-        fields, headers = request.fields, request.headers
-        if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+        hosts = find_all(request.headers, b"host")
+        if len(hosts) > 1:
             raise ProtocolError("bad_request", "More than one Host field.")
-        host = fields.get(b"host")
-        if host is None:
-            if not request.http10:
-                raise ProtocolError("bad_request", "The Host field is missing.")
-        elif host != self._seen_host:  # a connection nearly always names the same host
-            if not host or host.translate(None, HOST_CHARACTERS):
+        if hosts:
+            if not hosts[0] or hosts[0].translate(None, HOST_CHARACTERS):
                 raise ProtocolError("bad_request", "The Host field is not valid.")
-            self._seen_host = host
+            self._seen_host = hosts[0]  # a connection nearly always names the same one
+        elif not request.http10:
+            raise ProtocolError("bad_request", "The Host field is missing.")
 
 
 class Response(Message):
@@ -283,7 +280,7 @@ class Response(Message):
     __slots__ = ("keep_alive", "status", "until_close")
 
     def __init__(self, status: int, headers: Headers, keep_alive: bool) -> None:
-        super().__init__(headers)
+        Message.__init__(self, headers)
         self.status = status
         self.keep_alive = keep_alive
         self.until_close = False

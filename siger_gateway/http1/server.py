@@ -348,20 +348,21 @@ class Listener:
         self.connections: set[DownstreamConnection] = set()
         self.now = asyncio.get_running_loop().time()
         """Seconds, as old as the last sweep: exact enough for timeouts of seconds."""
+        self.port = 0
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; ``host`` "" is every interface. Returns the port, raises ``OSError``."""
+    async def start(self, host: str, port: int) -> None:
+        """Listens; ``host`` "" is every interface, ``port`` 0 any free one. Raises ``OSError``."""
         self._socket = _bind(host, port)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: DownstreamConnection(self), sock=self._socket, backlog=BACKLOG
         )
+        self.port = int(self._socket.getsockname()[1])
         self._sweep()
-        return int(self._socket.getsockname()[1])
 
     def add(self, connection: DownstreamConnection) -> None:
         self.connections.add(connection)

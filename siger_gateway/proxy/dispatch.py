@@ -32,10 +32,11 @@ class Dispatcher:
     """The ``Handler`` of the listener.
 
     :param table: the routes; assign a new one to reload.
+    :param trusted: whose word about the client is taken; None: nobody's.
     """
 
     def __init__(
-        self, table: RouteTable[Route], accounts: Accounts, trusted: TrustedProxies
+        self, table: RouteTable[Route], accounts: Accounts, trusted: TrustedProxies | None
     ) -> None:
         self.table = table
         self.trusted = trusted
@@ -55,7 +56,7 @@ class Dispatcher:
         if route is None:
             return self._refusal(request, stream, identity, started, "no_route")
         trusted = self.trusted
-        client = trusted.client(request, stream.peer) if trusted else stream.peer
+        client = stream.peer if trusted is None else trusted.client(request, stream.peer)
         if isinstance(route, LocalRoute):
             return self._local(route, request, stream, identity, started, client)
         target = request.target

@@ -47,7 +47,6 @@ class Exchange:
         "_attempt_started",
         "_attempts",
         "_body",
-        "_body_complete",
         "_client",
         "_connection",
         "_endpoint",
@@ -96,9 +95,8 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._reused = False  # the last attempt failed on a connection used before
         self._waiting = False  # for a connection
-        self._body: list[bytes] = []  # what arrived before there was a connection
-        self._body_complete = not request.has_body
-        self._trailers: Headers = []
+        self._body: list[bytes] | None = None  # what arrived before there was a connection
+        self._trailers: Headers | None = None  # of the request, once its body is complete
         self._response_begun = False
         self._status = 0
 
@@ -165,16 +163,16 @@ class Exchange:
         headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
         headers += self._forwarding
         connection.begin(self, request.method, self._target, headers, request.content_length)
-        if request.has_body:
+        if request.content_length != 0:
             self._send_waiting_body(connection)
 
     # Phase: relay body.
 
     def _send_waiting_body(self, connection: UpstreamConnection) -> None:
-        for data in self._body:
+        for data in self._body or ():
             connection.write_data(data)
-        self._body.clear()
-        if self._body_complete:
+        self._body = None
+        if self._trailers is not None:
             connection.write_end(self._trailers)
         else:
             self._stream.resume_reading()
@@ -183,11 +181,10 @@ class Exchange:
         if self._connection is not None:
             self._connection.write_data(data)
         elif not self._response_begun:
-            self._body.append(data)
+            self._body = [*(self._body or ()), data]
             self._stream.pause_reading()
 
     def on_end(self, trailers: Headers) -> None:
-        self._body_complete = True
         self._trailers = trailers
         if self._connection is not None:
             self._connection.write_end(trailers)

@@ -46,15 +46,12 @@ def request_id(fields: dict[bytes, bytes]) -> bytes:
 class TrustedProxies:
     """The addresses whose ``X-Forwarded-*`` is believed.
 
-    :param networks: addresses and networks in CIDR notation; empty: nobody is trusted.
+    :param networks: addresses and networks in CIDR notation.
     """
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ip_network(network, strict=False) for network in networks)
         self._known: dict[str, bool] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
 
     def __contains__(self, address: str) -> bool:
         known = self._known.get(address)
@@ -70,7 +67,7 @@ class TrustedProxies:
 
     def client(self, request: Request, peer: str) -> str:
         """The client's address: the last one in the chain that is not itself trusted."""
-        if not self._networks or peer not in self:
+        if peer not in self:
             return peer
         chain = b",".join(find_all(request.headers, b"x-forwarded-for")).decode("latin-1")
         client = peer
@@ -85,14 +82,14 @@ class TrustedProxies:
 
 
 def forwarding_headers(
-    request: Request, stream: DownstreamStream, request_id: bytes, trusted: TrustedProxies
+    request: Request, stream: DownstreamStream, request_id: bytes, trusted: TrustedProxies | None
 ) -> Headers:
     """The fields that the gateway adds to a request for a service."""
     fields = request.fields
     peer = stream.peer.encode()
     scheme = stream.scheme
     host = fields.get(b"host", b"")
-    if trusted and stream.peer in trusted:
+    if trusted is not None and stream.peer in trusted:
         chain = find_all(request.headers, b"x-forwarded-for")
         peer = b", ".join([*chain, peer])
         scheme = fields.get(b"x-forwarded-proto", scheme)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Rule(Generic[T]):
     """The predicates of one route beside its path."""
 
-    __slots__ = ("headers", "host", "host_suffix", "match", "methods", "target")
+    __slots__ = ("headers", "host", "host_suffix", "match", "methods", "takes_all", "target")
 
     def __init__(self, match: MatchConfig, target: T) -> None:
         self.match = match
@@ -30,6 +30,7 @@ class Rule(Generic[T]):
         self.headers = tuple(
             (name.lower().encode(), value.encode()) for name, value in match.headers.items()
         )
+        self.takes_all = self.predicates == 0
 
     @property
     def predicates(self) -> int:
@@ -85,23 +86,35 @@ class RouteTable(Generic[T]):
         :param path: in normal form, see ``routing.path``.
         :param fields: the header fields, names in lower case.
         """
-        for rule in self.candidates(path):
-            if not rule.refusal(method, fields):
+        for rule in self._exact.get(path, ()):
+            if rule.takes_all or not rule.refusal(method, fields):
                 return rule.target
-        return None
+        if self._templates is not None:
+            for rule in _ordered(self._templates.find(path.split(b"/"), 0)):
+                if not rule.refusal(method, fields):
+                    return rule.target
+        prefix = self._cut(path)
+        while True:
+            for rule in self._prefixes.get(prefix, ()):
+                if rule.takes_all or not rule.refusal(method, fields):
+                    return rule.target
+            if not prefix:
+                return None
+            prefix = prefix[: prefix.rfind(b"/")]
+
+    def _cut(self, path: bytes) -> bytes:
+        """``path`` up to the last slash that leaves no more than the longest prefix there is."""
+        longest = self._longest_prefix
+        return path if len(path) <= longest else path[: max(path.rfind(b"/", 0, longest + 1), 0)]
 
     def candidates(self, path: bytes) -> Iterator[Rule[T]]:
-        """Every rule whose path matches, best first."""
+        """Every rule whose path matches, in the order in which ``match`` asks them."""
         yield from self._exact.get(path, ())
         if self._templates is not None:
             yield from _ordered(self._templates.find(path.split(b"/"), 0))
-        prefix = path
-        if len(path) > self._longest_prefix:
-            # Cut at the last slash that leaves no more than the longest prefix there is.
-            prefix = path[: max(path.rfind(b"/", 0, self._longest_prefix + 1), 0)]
-        prefixes = self._prefixes
+        prefix = self._cut(path)
         while True:
-            yield from prefixes.get(prefix, ())
+            yield from self._prefixes.get(prefix, ())
             if not prefix:
                 return
             prefix = prefix[: prefix.rfind(b"/")]

@@ -35,6 +35,7 @@ class Pool:
     __slots__ = (
         "_config",
         "_idle",
+        "_now",
         "_open",
         "_tasks",
         "_waiting",
@@ -51,6 +52,9 @@ class Pool:
         self.retired = False
         self._config = config
         self._idle: list[UpstreamConnection] = []
+        self._now = asyncio.get_running_loop().time()
+        # As of the last close_stale: get_running_loop() on each release is a system call (getpid,
+        # in Python 3.11).
         self._open = 0  # established and being opened
         self._waiting: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +99,7 @@ class Pool:
         elif self.retired:
             connection.abort()
         else:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self._now
             self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -136,6 +140,7 @@ class Pool:
 
     def close_stale(self, now: float) -> None:
         """Closes connections idle for longer than ``idle_timeout``; ``now`` is the loop's time."""
+        self._now = now
         oldest = now - self._config.idle_timeout
         while self._idle and self._idle[0].idle_since < oldest:
             self._idle[0].abort()

@@ -1,0 +1,236 @@
+"""``/api/v1/jobs``: submitting, following and cancelling jobs.
+
+The handlers translate between HTTP and the queue and ledger, and decide nothing about jobs.
+A job's ``ETag`` is the sequence of its last event in the stream, which is also the ``id:`` of that
+event in its event stream; so a client that knows one can go on with the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+from tornado.iostream import StreamClosedError
+
+from siger_gateway.api import query
+from siger_gateway.api.handler import ApiHandler
+from siger_gateway.api.openapi import OpenApiHandler
+from siger_gateway.errors import GatewayError
+from siger_gateway.jobs.job import parse_body, parse_job_id
+from siger_gateway.jobs.ledger import Ledger, Watch
+from siger_gateway.jobs.queue import JobQueue
+from siger_gateway.jobs.status import CANCELLING, MESSAGES, QUEUED, STATUSES, Event, JobState
+from siger_gateway.telemetry.log import utc_timestamp
+
+PATH: Final = "/api/v1/jobs"
+HEARTBEAT: Final = 15.0
+"""Seconds of silence after which an event stream gets a comment, so that nobody closes it."""
+RETRY: Final = 2000
+"""Milliseconds after which a client should come back to an event stream that ended early."""
+
+
+def jobs_routes(
+    queue: JobQueue | None, ledger: Ledger | None
+) -> list[tuple[str, type[ApiHandler], dict[str, Any]]]:
+    """The jobs endpoints and ``/openapi.json``, for ``tornado.web.Application``.
+
+    :param queue: None (as ``ledger``), or without servers, when no queue is configured: the jobs
+        endpoints then answer 503 ``jobs_disabled``.
+    """
+    parts = {"queue": queue, "ledger": ledger}
+    return [
+        (PATH, JobsHandler, parts),
+        (PATH + r"/([^/]+)", JobHandler, parts),
+        (PATH + r"/([^/]+)/events", JobEventsHandler, parts),
+        (r"/openapi\.json", OpenApiHandler, {}),
+    ]
+
+
+class _JobsEndpoint(ApiHandler):
+    """What the three have in common."""
+
+    queue: JobQueue
+    ledger: Ledger
+
+    def initialize(self, queue: JobQueue | None, ledger: Ledger | None) -> None:
+        self._watch: Watch | None = None
+        if queue is not None and ledger is not None and queue.enabled:
+            self.queue, self.ledger = queue, ledger
+
+    def prepare(self) -> None:
+        if not hasattr(self, "queue"):
+            raise GatewayError("jobs_disabled")
+
+    @contextlib.contextmanager
+    def watching(self, job_id: str) -> Any:
+        """A watch that is closed when the client goes away."""
+        with self.ledger.watch(job_id) as watch:
+            self._watch = watch
+            yield watch
+
+    def on_connection_close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+
+
+class JobsHandler(_JobsEndpoint):
+    """``POST`` and ``GET /api/v1/jobs``."""
+
+    async def post(self) -> None:
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0]
+        if media_type.strip().lower() != "application/json":
+            raise GatewayError("unsupported_media_type")
+        key = query.idempotency_key(self.request.headers.get_list("Idempotency-Key"))
+        request = parse_body(self.request.body, self.queue.config.types)
+        receipt = await self.queue.submit(request, idempotency_key=key)
+        self.set_header("Location", f"{PATH}/{receipt.job_id}")
+        document = {
+            "job_id": receipt.job_id,
+            "status": QUEUED,
+            "timestamp": receipt.timestamp,
+            "message": MESSAGES[QUEUED],
+        }
+        self.send_json(document, 202)
+
+    async def get(self) -> None:
+        arguments = self.get_query_arguments
+        limit = query.whole("limit", arguments("limit"), 1, query.MAX_LIMIT)
+        before = query.whole("cursor", arguments("cursor"), 1, query.MAX_SEQUENCE)
+        jobs, cursor = await self.ledger.list(
+            limit=limit or query.DEFAULT_LIMIT,
+            before=before,
+            statuses=query.one_of("status", arguments("status"), STATUSES),
+            types=query.tokens("type", arguments("type")),
+            tags=query.texts("tag", arguments("tag")),
+        )
+        if cursor is not None:
+            kept = [
+                (name, value)
+                for name in ("status", "type", "tag", "limit")
+                for value in arguments(name)
+            ]
+            target = f"{PATH}?{urlencode([*kept, ('cursor', str(cursor))])}"
+            self.set_header("Link", f'<{target}>; rel="next"')
+        next_cursor = None if cursor is None else str(cursor)
+        self.send_json({"jobs": [job_document(job) for job in jobs], "next_cursor": next_cursor})
+
+
+class JobHandler(_JobsEndpoint):
+    """``GET`` and ``DELETE /api/v1/jobs/{job_id}``."""
+
+    async def get(self, path_id: str) -> None:
+        job_id = parse_job_id(path_id)
+        wait = query.wait(self.get_query_arguments("wait"))
+        if wait is None:
+            wait = query.preferred_wait(self.request.headers.get("Prefer", ""))
+            if wait is not None:
+                self.set_header("Preference-Applied", f"wait={wait:.0f}")
+        if wait:
+            seen = query.entity_tag(self.request.headers.get("If-None-Match", ""))
+            with self.watching(job_id) as watch:
+                job = await self.ledger.changed(watch, seen, wait)
+        else:
+            job = await self.ledger.get(job_id)
+        self.set_header("ETag", f'"{job.event_seq}"')
+        self.set_header("Cache-Control", "no-cache")
+        if self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+            return
+        document = job_document(job)  # before the next await: the state may move on meanwhile
+        if job.details or job.details_seq:
+            document.update(await self.ledger.details(job))
+        self.send_json(document)
+
+    async def delete(self, path_id: str) -> None:
+        job_id = parse_job_id(path_id)
+        job = await self.ledger.cancel(job_id)
+        document = {
+            "job_id": job_id,
+            "status": CANCELLING,
+            "timestamp": utc_timestamp(job.timestamp),
+            "message": MESSAGES[CANCELLING],
+        }
+        self.send_json(document, 202)
+
+
+class JobEventsHandler(_JobsEndpoint):
+    """``GET /api/v1/jobs/{job_id}/events``: server-sent events, from the first one on.
+
+    The stream ends with the job. A browser would then come back with ``Last-Event-ID`` for more
+    and is told 204, which makes it stop.
+    """
+
+    async def get(self, path_id: str) -> None:
+        job_id = parse_job_id(path_id)
+        last_id = self.request.headers.get("Last-Event-ID", "")
+        after = query.whole("Last-Event-ID", [last_id] if last_id else [], 0, query.MAX_SEQUENCE)
+        with self.watching(job_id) as watch:
+            after = await self._resume_at(job_id, after or 0)
+            if after is None:
+                self.set_status(204)
+                return
+            self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.set_header("Cache-Control", "no-store")
+            self.set_header("X-Accel-Buffering", "no")
+            self.write(f"retry: {RETRY}\n\n")
+            events = self.ledger.events(watch, after, HEARTBEAT)
+            with contextlib.suppress(StreamClosedError):
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        self.write(b": still here\n\n" if event is None else _frame(job_id, event))
+                        await self.flush()  # waits for a client that reads slowly
+
+    async def _resume_at(self, job_id: str, after: int) -> int | None:
+        """The sequence to go on after; None when the client has seen the end of the job."""
+        job: JobState | None = await self.ledger.get(job_id)
+        if job is not None and after > job.event_seq:  # seen at a gateway that has read further?
+            job = await self.queue.find(job_id)
+        if job is None or after > job.event_seq:
+            return 0  # not an id of this job's events: tell everything
+        return None if job.is_terminal and after == job.event_seq else after
+
+
+def job_document(job: JobState) -> dict[str, Any]:
+    """A job as clients see it, without ``result`` and ``error``; what is not known is left out."""
+    document: dict[str, Any] = {
+        "job_id": job.job_id,
+        "status": job.status,
+        "timestamp": utc_timestamp(job.timestamp),
+        "message": job.message or MESSAGES[job.status],
+        "type": job.type,
+        "name": job.name,
+        "priority": job.priority,
+        "tags": list(job.tags),
+        "submitted_at": utc_timestamp(job.submitted_at),
+    }
+    _add(document, job)
+    return document
+
+
+def _frame(job_id: str, event: Event) -> bytes:
+    """One event on the wire (HTML standard, section 9.2.6); JSON holds no line breaks."""
+    document: dict[str, Any] = {
+        "job_id": job_id,
+        "status": event.status,
+        "timestamp": utc_timestamp(event.timestamp),
+        "message": event.message or MESSAGES[event.status],
+    }
+    _add(document, event)
+    if event.details:
+        document.update(orjson.loads(event.details))
+    return b"id: %d\ndata: %s\n\n" % (event.seq, orjson.dumps(document))
+
+
+def _add(document: dict[str, Any], source: JobState | Event) -> None:
+    """The fields that jobs and events may have or not have."""
+    if source.progress is not None:
+        document["progress"] = source.progress
+    if source.worker:
+        document["worker"] = source.worker
+    if source.started_at is not None:
+        document["started_at"] = utc_timestamp(source.started_at)
+    if source.ended_at is not None:
+        document["ended_at"] = utc_timestamp(source.ended_at)

@@ -1,0 +1,20 @@
+"""``/metrics``: the figures for Prometheus, in the format that its ``Accept`` asks for."""
+
+from __future__ import annotations
+
+from tornado.web import RequestHandler
+
+from siger_gateway.telemetry.metrics import Metrics
+
+
+class MetricsHandler(RequestHandler):
+    def initialize(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+
+    def get(self) -> None:
+        body, content_type = self._metrics.render(self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", content_type)
+        self.finish(body)

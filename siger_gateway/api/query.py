@@ -1,0 +1,111 @@
+"""Reading the parameters of the jobs endpoints: a bad value is an error that names its parameter.
+
+Everything here takes the texts of a request and returns values, or raises ``GatewayError`` with
+``invalid_fields``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from siger_gateway.errors import GatewayError
+
+MAX_WAIT: Final = 60.0
+"""Seconds that a long poll may ask for: proxies in between cut at about that."""
+DEFAULT_LIMIT: Final = 100
+MAX_LIMIT: Final = 1000
+"""Jobs on a page."""
+MAX_KEY: Final = 255
+"""Characters of an ``Idempotency-Key``."""
+MAX_SEQUENCE: Final = 2**63
+"""Above every sequence that JetStream can give."""
+
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+_PREFER_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=[,;]|$)', re.I)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def refuse(field: str, detail: str) -> NoReturn:
+    """:raises GatewayError: ``invalid_fields`` for one parameter or header field."""
+    raise GatewayError("invalid_fields", errors=[{"field": field, "detail": detail}])
+
+
+def single(name: str, values: Sequence[str]) -> str | None:
+    """The value of a parameter that may stand once; None: it does not."""
+    if len(values) > 1:
+        refuse(name, "may stand only once")
+    return values[0] if values else None
+
+
+def wait(values: Sequence[str]) -> float | None:
+    """``wait=30s`` -> 30.0 seconds."""
+    text = single("wait", values)
+    if text is None:
+        return None
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _UNITS[match[2]] if match else -1.0
+    if not 0 <= seconds <= MAX_WAIT:
+        refuse("wait", f"must be a duration such as 30s, at most {MAX_WAIT:.0f}s")
+    return seconds
+
+
+def preferred_wait(prefer: str) -> float | None:
+    """``Prefer: wait=30`` (RFC 7240 section 4.3) -> seconds, cut to what is granted.
+
+    A preference that is not understood is ignored, as its section 2 says.
+    """
+    match = _PREFER_WAIT.search(prefer)
+    return min(float(match[1]), MAX_WAIT) if match else None
+
+
+def whole(name: str, values: Sequence[str], least: int, most: int) -> int | None:
+    """A whole number within bounds."""
+    text = single(name, values)
+    if text is None:
+        return None
+    # int() also takes "+1", "1_0", blanks and other scripts' digits
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        bounds = f" from {least} to {most}" if most < MAX_SEQUENCE else ""
+        refuse(name, f"must be a whole number{bounds}")
+    return int(text)
+
+
+def one_of(name: str, values: Sequence[str], known: Sequence[str]) -> frozenset[str]:
+    """Any of the known words; the parameter may stand several times."""
+    if any(value not in known for value in values):
+        refuse(name, "must be one of: " + ", ".join(known))
+    return frozenset(values)
+
+
+def tokens(name: str, values: Sequence[str]) -> frozenset[str]:
+    """Tokens such as job types."""
+    if not all(_TOKEN.fullmatch(value) for value in values):
+        refuse(name, "must be a token of 1 to 64 letters, digits, '_' or '-'")
+    return frozenset(values)
+
+
+def texts(name: str, values: Sequence[str]) -> frozenset[str]:
+    """Texts such as tags."""
+    if not all(1 <= len(value) <= 64 for value in values) or len(values) > 32:
+        refuse(name, "must be a string of 1 to 64 characters, at most 32 times")
+    return frozenset(values)
+
+
+def idempotency_key(values: Sequence[str]) -> str | None:
+    """The key of ``Idempotency-Key``."""
+    key = single("Idempotency-Key", values)
+    if key is not None and not (1 <= len(key) <= MAX_KEY and key.isprintable()):
+        refuse("Idempotency-Key", f"must have 1 to {MAX_KEY} printable characters")
+    return key
+
+
+def entity_tag(if_none_match: str) -> int | None:
+    """The one sequence that ``If-None-Match`` names; None: none, several, or not one of ours."""
+    tag = if_none_match.strip().removeprefix("W/")
+    digits = tag[1:-1]
+    if len(tag) > 2 and tag[0] == tag[-1] == '"' and digits.isascii() and digits.isdigit():
+        return int(digits) if len(digits) < 20 else None
+    return None

@@ -1,0 +1,247 @@
+"""The command line: ``serve``, ``dev``, ``check``, ``routes``, ``worker``.
+
+Exit codes: 0 when all went well, 1 when something could not be done (a port in use), 2 when the
+command line or the configuration is wrong, as Unix tools and argparse have it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import uvloop
+
+from siger_gateway import __version__
+from siger_gateway.config.load import Loaded, load
+from siger_gateway.config.problem import ConfigError
+from siger_gateway.config.render import render_default
+from siger_gateway.dev import run_dev
+from siger_gateway.gateway import Gateway
+from siger_gateway.jobs.exec import exec_handler
+from siger_gateway.jobs.worker import Worker
+from siger_gateway.routing.effective import EffectiveRoute, effective_routes
+from siger_gateway.telemetry import log as logs
+
+DEFAULT_CONFIG: Final = "configs/config.yaml"
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit code."""
+    arguments = _parser().parse_args(_with_default_command(sys.argv[1:] if argv is None else argv))
+    try:
+        return int(arguments.run(arguments))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _with_default_command(argv: Sequence[str]) -> list[str]:
+    """``serve`` is what runs when no command is given."""
+    if argv and (not argv[0].startswith("-") or argv[0] in ("-h", "--help", "--version")):
+        return list(argv)
+    return ["serve", *argv]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="siger-gateway",
+        description="An API gateway: REST to services and to a job queue. "
+        "Without a command: serve.",
+        epilog="Every key of the configuration is described in the file that `serve` writes "
+        "when there is none.",
+    )
+    parser.add_argument("--version", action="version", version=f"siger-gateway {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(run=run)
+        return sub
+
+    def with_config(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument(
+            "--config", default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s"
+        )
+        return sub
+
+    with_config(command("serve", _serve, "run the gateway"))
+    dev = command("dev", _dev, "run everything on this machine: queue, demo services, worker")
+    dev.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+    with_config(
+        command("check", _check, "validate a configuration; exit 0, or 2 with the problems")
+    )
+    routes = with_config(command("routes", _routes, "print the effective route table"))
+    routes.add_argument("--json", action="store_true", help="as JSON")
+    worker = with_config(command("worker", _worker, "take jobs of one type and run them"))
+    worker.add_argument("--type", required=True, help="job type")
+    worker.add_argument("--lane", default="", help="only this lane; default: all")
+    worker.add_argument("--concurrency", type=int, default=1, help="default: %(default)s")
+    worker.add_argument(
+        "--exec",
+        required=True,
+        metavar="CMD",
+        help="command to run for each job: the job comes as JSON on its standard input",
+    )
+    return parser
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """Runs on uvloop, under which Tornado's IOLoop runs too."""
+    code: int = uvloop.run(main)
+    return code
+
+
+# serve
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    path = Path(arguments.config)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_default(), encoding="utf-8")
+        print(f"no configuration at {path}: wrote a default one", file=sys.stderr)  # noqa: T201
+    loaded = load(path)
+    logs.configure(loaded.config.log_level)
+    _log_warnings(loaded)
+    return _run(_serve_until_stopped(loaded, path))
+
+
+async def _serve_until_stopped(loaded: Loaded, path: Path) -> int:
+    gateway = Gateway(loaded.config)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_stop() -> None:
+        if stop.is_set():  # the second one: whoever sends it does not want to wait
+            os._exit(1)
+        stop.set()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, on_stop)
+    loop.add_signal_handler(signal.SIGHUP, _reload, gateway, path)
+    try:
+        await gateway.start()
+    except OSError as error:
+        log.error(
+            "cannot listen",
+            extra={"fields": {"port": loaded.config.port, "error": error.strerror or str(error)}},
+        )
+        await gateway.close()
+        return 1
+    await stop.wait()
+    log.info("draining")
+    await gateway.drain()
+    await gateway.close()
+    log.info("stopped")
+    return 0
+
+
+def _reload(gateway: Gateway, path: Path) -> None:
+    """A configuration that fails validation never replaces a running one."""
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        gateway.metrics.config_reloads["refused"] += 1
+        for problem in error.problems:
+            log.error("reload refused", extra={"fields": {"problem": str(problem)}})
+        return
+    _log_warnings(loaded)
+    logging.root.setLevel(loaded.config.log_level.upper())
+    gateway.reload(loaded.config)
+    gateway.metrics.config_reloads["ok"] += 1
+
+
+def _log_warnings(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        log.warning("configuration", extra={"fields": {"problem": str(warning)}})
+
+
+# dev
+
+
+def _dev(arguments: argparse.Namespace) -> int:
+    logs.configure("warning")
+    return _run(run_dev(arguments.port))
+
+
+# check, routes
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    loaded = load(arguments.config)
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+    print(f"{arguments.config}: ok")  # noqa: T201
+    return 0
+
+
+def _routes(arguments: argparse.Namespace) -> int:
+    routes = effective_routes(load(arguments.config).config)
+    if arguments.json:
+        print(orjson.dumps([_route_row(route) for route in routes]).decode())  # noqa: T201
+        return 0
+    rows = [("ROUTE", "MATCH", "TO", "STRIP", "TIMEOUT")]
+    rows += [tuple(map(str, _route_row(route).values())) for route in routes]  # type: ignore[misc]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())  # noqa: T201
+    return 0
+
+
+def _route_row(route: EffectiveRoute) -> dict[str, Any]:
+    match = route.match
+    words = [",".join(match.methods)] if match.methods else []
+    words.append(match.path or match.path_prefix.rstrip("/") + "/*")
+    words += [f"host={match.host}"] if match.host else []
+    words += [f"{name}={value}" for name, value in match.headers.items()]
+    return {
+        "name": route.name,
+        "match": " ".join(words),
+        "service": route.service or "(gateway)",
+        "strip_prefix": route.strip_prefix or "-",
+        "timeout": f"{route.timeout:g}s" if route.timeout else "-",
+    }
+
+
+# worker
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    config = load(arguments.config).config
+    logs.configure(config.log_level)
+    if not config.nats_address:
+        print(f"{arguments.config}: nats_address is empty: no jobs", file=sys.stderr)  # noqa: T201
+        return 2
+    return _run(_work(arguments, config.nats_address, config.jobs.stream))
+
+
+async def _work(arguments: argparse.Namespace, servers: str, stream: str) -> int:
+    worker = Worker(
+        servers,
+        arguments.type,
+        lane=arguments.lane,
+        concurrency=arguments.concurrency,
+        handler=exec_handler(arguments.exec),
+        stream=stream,
+    )
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(name, worker.stop)
+    await worker.run()
+    return 0

@@ -1,0 +1,168 @@
+"""Checks that need more than one value: names that must exist, pairs that exclude each other.
+
+They run over a ``Config`` that may hold stand-ins for values already reported, so each check first
+asks the report whether the keys that it looks at are good. One mistake, one problem.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from siger_gateway.config.problem import Mark, Report, join
+from siger_gateway.config.schema import Config, MatchConfig, RouteConfig, ServiceConfig
+
+OWN_PATHS: Final = ("/health", "/health/live", "/health/ready", "/metrics", "/openapi.json")
+"""Exact paths of the gateway's own endpoints: requests for them never reach a route."""
+
+OWN_PREFIXES: Final = ("/api/v1/jobs",)
+"""Own endpoints that take everything below them too."""
+
+
+class Checks:
+    """All checks over one configuration; ``run`` raises nothing and adds to the report.
+
+    :param where: key path -> its place in the file.
+    """
+
+    def __init__(self, config: Config, report: Report, where: Callable[[str], Mark]) -> None:
+        self._config = config
+        self._report = report
+        self._where = where
+        self._prefixes = (*OWN_PREFIXES, "/services") if config.expose_services else OWN_PREFIXES
+
+    def run(self) -> None:
+        for name, service in self._config.services.items():
+            self._service(service, join("services", name))
+        for index, route in enumerate(self._config.routes):
+            self._target(route, f"routes[{index}]")
+            self._match(route, f"routes[{index}]")
+        self._unique_names()
+        self._unique_matches()
+        self._exposed()
+
+    def _add(self, key: str, reason: str, *, word: str = "", among: tuple[str, ...] = ()) -> None:
+        self._report.add(self._where(key), key, reason, word=word, among=among)
+
+    def _no_consul(self) -> bool:
+        return not self._config.consul_address and self._report.is_good("consul_address")
+
+    def _service(self, service: ServiceConfig, key: str) -> None:
+        self._unique_endpoints(service, key)
+        if self._report.is_good(f"{key}.consul", f"{key}.endpoints"):
+            if not service.consul and not service.endpoints:
+                self._add(key, 'needs "consul" or "endpoints"')
+            elif service.consul and service.endpoints:
+                self._add(key, '"consul" and "endpoints" exclude each other')
+            elif service.consul and self._no_consul():
+                self._add(f"{key}.consul", "there is no Consul: consul_address is empty")
+
+    def _unique_endpoints(self, service: ServiceConfig, key: str) -> None:
+        first: dict[str, int] = {}
+        for index, endpoint in enumerate(service.endpoints):
+            path = f"{key}.endpoints[{index}]"
+            if not self._report.is_good(path, f"{path}.address"):
+                continue
+            address = endpoint.address.lower()  # host names are case-insensitive
+            if address in first:
+                line = self._where(f"{key}.endpoints[{first[address]}]").line
+                self._add(path, f"the same address as in line {line}, {address}")
+            first.setdefault(address, index)
+
+    def _target(self, route: RouteConfig, key: str) -> None:
+        services = self._config.services
+        if route.service in services or not self._report.is_good(f"{key}.service", "services"):
+            return
+        self._add(
+            f"{key}.service",
+            f'there is no service "{route.service}"',
+            word=route.service,
+            among=tuple(services),
+        )
+
+    def _match(self, route: RouteConfig, key: str) -> None:
+        at, match = f"{key}.match", route.match
+        if not self._report.is_good(f"{at}.path", f"{at}.path_prefix"):
+            return
+        if bool(match.path) == bool(match.path_prefix):
+            has = "both" if match.path else "neither"
+            self._add(at, f'needs exactly one of "path" and "path_prefix", has {has}')
+            return
+        path = match.path or match.path_prefix
+        where = f"{at}.path" if match.path else f"{at}.path_prefix"
+        if (own := self._own_endpoint(path)) is not None:
+            self._add(where, f"{own} is an endpoint of the gateway itself")
+        strip = route.strip_prefix
+        if not strip or not self._report.is_good(f"{key}.strip_prefix"):
+            return
+        if strip == "/":
+            self._add(f"{key}.strip_prefix", '"/" strips nothing; remove the key')
+        elif not _is_below(path, strip):
+            self._add(f"{key}.strip_prefix", f"{strip} is not how {path} begins, in whole segments")
+
+    def _own_endpoint(self, path: str) -> str | None:
+        """The own endpoint that ``path`` belongs to."""
+        if path in OWN_PATHS:
+            return path
+        return next((prefix for prefix in self._prefixes if _is_below(path, prefix)), None)
+
+    def _unique_names(self) -> None:
+        first: dict[str, int] = {}
+        for index, route in enumerate(self._config.routes):
+            key = f"routes[{index}].name"
+            if not self._report.is_good(key):
+                continue
+            if route.name in first:
+                line = self._where(f"routes[{first[route.name]}].name").line
+                self._add(key, f'the route in line {line} has the name "{route.name}" already')
+            first.setdefault(route.name, index)
+
+    def _unique_matches(self) -> None:
+        first: dict[object, int] = {}
+        for index, route in enumerate(self._config.routes):
+            key = f"routes[{index}].match"
+            # A bad part anywhere in it, say one header, could be what tells the two apart.
+            if not self._report.is_good_below(key):
+                continue
+            identity = _identity(route.match)
+            if identity in first:
+                other = self._config.routes[first[identity]].name
+                line = self._where(f"routes[{first[identity]}].match").line
+                self._add(
+                    key,
+                    f'route "{route.name}" matches the same requests as route "{other}" in line '
+                    f"{line}; one of them would never be used",
+                )
+            first.setdefault(identity, index)
+
+    def _exposed(self) -> None:
+        if not self._no_consul() or not self._report.is_good("services"):
+            return
+        services = self._config.services
+        for index, name in enumerate(self._config.expose_services):
+            key = f"expose_services[{index}]"
+            if name != "*" and name not in services and self._report.is_good(key):
+                self._add(
+                    key,
+                    f'there is no service "{name}", and no Consul: consul_address is empty',
+                    word=name,
+                    among=tuple(services),
+                )
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    """Whether ``path`` is ``prefix`` or continues it with a further segment."""
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def _identity(match: MatchConfig) -> object:
+    """Equal for two matches that take exactly the same requests. Names in a template do not
+    matter, and neither does the order of methods and headers."""
+    return (
+        re.sub(r"\{[^}]*\}", "{}", match.path),
+        match.path_prefix,
+        frozenset(match.methods),
+        match.host,
+        frozenset(match.headers.items()),
+    )

@@ -1,0 +1,369 @@
+"""What the text of one scalar means: one parser per kind of value that the schema names.
+
+``read_scalar`` is the only way from text to a typed value, for the file and for the environment. It
+is strict: a boolean is not a number, a number is not a name, and every refusal says what was
+expected and what was found. ``""`` means "not set" where it is the default, or where the schema
+says so, and is a mistake elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection
+from dataclasses import Field, dataclass, is_dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+from siger_gateway.config import document, schema
+from siger_gateway.config.names import (
+    BadText,
+    parse_address,
+    parse_consul_address,
+    parse_exposed_name,
+    parse_header_name,
+    parse_host_pattern,
+    parse_host_port,
+    parse_listen_address,
+    parse_method,
+    parse_nats_address,
+    parse_network,
+    parse_path,
+    parse_path_template,
+    parse_service_name,
+    parse_token,
+)
+from siger_gateway.config.problem import nearest, shown
+
+MAX_DURATION: Final = 10 * 365 * 86400.0
+"""Seconds: ten years. Timers and JetStream take more; a typing mistake is likelier."""
+
+MAX_SIZE: Final = 2**50
+"""Bytes: 1 PiB, for the same reason."""
+
+
+class BadValue(ValueError):
+    """A value that its field does not take: ``reason`` is a sentence, ``suggestion`` a value."""
+
+    def __init__(self, reason: str, suggestion: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.suggestion = suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A scalar after expansion. ``source`` is the text before it; the same if no variable took
+    part, and then ``kind`` says what YAML takes the text for."""
+
+    text: str
+    kind: document.Kind
+    plain: bool
+    source: str
+    expanded: bool = True
+
+    def described(self) -> str:
+        """``the number 5``, for "expected ..., found the number 5"."""
+        if self.expanded:
+            written = f" (from {shown(self.source)})" if self.source != self.text else ""
+            return f'"{shown(self.text)}"{written}'
+        if self.kind == "nothing":
+            return "nothing"
+        if self.kind == "string":
+            return f'the string "{shown(self.text)}"'
+        kind = "number" if self.kind == "integer" else self.kind
+        return f"the {kind} {shown(self.text)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the schema says about a field beside its type; see ``schema._doc``."""
+
+    least: float | None = None
+    most: float | None = None
+    one_of: tuple[int, ...] = ()
+    secret: bool = False
+    optional: bool = False  # "" means "not set"
+    planned: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, owner: type, field: Field[Any]) -> Rule:
+        """The rule of one field of the schema class ``owner``."""
+        return cls(
+            least=field.metadata.get("least"),
+            most=field.metadata.get("most"),
+            one_of=field.metadata.get("one_of", ()),
+            secret=field.metadata.get("secret", False),
+            optional=field.metadata.get("empty", False) or field.default == "",
+            planned=schema.PLANNED_VALUES.get(f"{owner.__name__}.{field.name}", frozenset()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One ``Annotated`` word: how its text is parsed, and what a refusal says was expected.
+
+    ``numeric``: YAML may take the text for a number, as it does with ``8080``.
+    """
+
+    expected: str
+    parse: Callable[[str], Any]
+    numeric: bool = False
+
+
+def bare(hint: Any) -> Any:
+    """The type without ``Annotated``."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def is_scalar(hint: Any) -> bool:
+    """Whether values of this type are written as one scalar."""
+    plain = bare(hint)
+    return not is_dataclass(plain) and get_origin(plain) not in (tuple, dict)
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """The values of a ``Literal`` type; empty for other types."""
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def read_scalar(value: Value, hint: Any, rule: Rule) -> Any:
+    """The typed value of one scalar: seconds for durations, bytes for sizes.
+
+    :param hint: a scalar type of the schema, with its annotation.
+    :raises BadValue: if the text is not one, or breaks the rule.
+    """
+    if rule.secret:
+        try:
+            return _read(value, hint, rule)
+        except BadValue:
+            raise BadValue("expected text in quotes, without control characters") from None
+    return _read(value, hint, rule)
+
+
+def _read(value: Value, hint: Any, rule: Rule) -> Any:
+    _refuse_control_characters(value)
+    if rule.optional and not value.text and value.kind == "string":
+        return ""
+    if options := choices(hint):
+        return _choice(value, options, rule.planned)
+    if get_origin(hint) is Annotated:
+        kind = _KINDS[get_args(hint)[1]]
+        result = _parsed(value, kind)
+    else:
+        result = _BASIC[hint](value)
+    _check_range(result, hint, rule)
+    return result
+
+
+def _refuse_control_characters(value: Value) -> None:
+    # They would reach logs, header fields and subjects. A lone surrogate is not Unicode text.
+    if any(
+        ord(one) < 0x20 or ord(one) == 0x7F or 0xD800 <= ord(one) < 0xE000 for one in value.text
+    ):
+        raise BadValue(f"control characters are not allowed, found {value.described()}")
+
+
+def _parsed(value: Value, kind: _Kind) -> Any:
+    numbers = ("integer", "number") if kind.numeric else ()
+    if not value.expanded and value.kind not in ("string", *numbers):
+        raise _unexpected(kind.expected, value)
+    try:
+        return kind.parse(value.text)
+    except BadText as error:
+        why = f": {error.why}" if error.why else ""
+        reason = f"expected {kind.expected}, found {value.described()}{why}"
+        raise BadValue(reason, error.suggestion) from None
+
+
+def _unexpected(expected: str, value: Value) -> BadValue:
+    reason = f"expected {expected}, found {value.described()}"
+    if value.kind == "nothing":
+        return BadValue(f'{reason}; remove the key to get the default, or write "" where allowed')
+    if value.kind == "string":
+        return BadValue(f"{reason}; write it without quotes" if not value.plain else reason)
+    return BadValue(f"{reason}; put it in quotes")
+
+
+def _string(value: Value) -> str:
+    if not value.expanded and value.kind != "string":
+        raise _unexpected("a string", value)
+    return value.text
+
+
+def _integer(value: Value) -> int:
+    # 18 digits fit every counter; without the bound, int() takes quadratic time. YAML 1.1 reads
+    # 010 as 8 and 1:30 as 90: neither is what was meant.
+    if not value.expanded and value.kind != "integer":
+        raise _unexpected_number("a whole number", value)
+    if not re.fullmatch(r"[-+]?(0|[1-9][0-9]{0,17})", value.text):
+        raise BadValue(f"expected a whole number in decimal digits, found {value.described()}")
+    return int(value.text)
+
+
+def _number(value: Value) -> float:
+    # YAML 1.1 takes a bare 1e-3 for a string; nobody else does.
+    if not value.expanded and value.kind not in ("integer", "number") and not value.plain:
+        raise _unexpected_number("a number", value)
+    if not re.fullmatch(
+        r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][-+]?[0-9]{1,3})?", value.text
+    ):
+        raise BadValue(f"expected a number, found {value.described()}")
+    number = float(value.text)
+    if not math.isfinite(number):
+        raise BadValue(f"expected a number, found {value.described()}")
+    return number
+
+
+def _unexpected_number(expected: str, value: Value) -> BadValue:
+    if value.kind == "string" and not value.plain and re.fullmatch(r"[-+.0-9]+", value.text):
+        return _unexpected(expected, value)
+    return BadValue(f"expected {expected}, found {value.described()}")
+
+
+def _boolean(value: Value) -> bool:
+    if value.expanded or value.kind == "boolean":
+        word = value.text.lower()
+        if word in ("true", "yes", "on"):  # YAML 1.1's words
+            return True
+        if word in ("false", "no", "off"):
+            return False
+    raise BadValue(f"expected true or false, found {value.described()}")
+
+
+def _choice(value: Value, options: Collection[str], planned: Collection[str]) -> str:
+    if value.kind != "nothing" and value.text in options:
+        return value.text
+    if value.text in planned:
+        raise BadValue(f'"{value.text}" is not supported yet; this version has {_listed(options)}')
+    raise BadValue(
+        f"expected {_listed(options)}, found {value.described()}", nearest(value.text, options)
+    )
+
+
+def _listed(options: Collection[str]) -> str:
+    *others, last = options
+    return f"one of {', '.join(others)} or {last}" if others else str(last)
+
+
+def _check_range(result: Any, hint: Any, rule: Rule) -> None:
+    if rule.one_of and result not in rule.one_of:
+        raise BadValue(f"must be {_listed([str(n) for n in rule.one_of])}, found {result}")
+    too_low = rule.least is not None and result < rule.least
+    too_high = rule.most is not None and result > rule.most
+    if not too_low and not too_high:
+        return
+    least, most = (None if n is None else written(n, hint) for n in (rule.least, rule.most))
+    wanted = f"between {least} and {most}" if least and most else f"at least {least}"
+    raise BadValue(f"must be {wanted}, found {written(result, hint)}")
+
+
+def written(value: Any, hint: Any) -> str:
+    """A value of the schema the way that it is written in the file, without quotes."""
+    if hint == schema.Duration:
+        return format_duration(value)
+    if hint == schema.Size:
+        return format_size(value)
+    if bare(hint) is float and float(value).is_integer():
+        return f"{value:.1f}"
+    return str(value)
+
+
+_DURATION_UNITS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}  # milliseconds
+_DURATION: Final = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,25})?(?:ms|h|m|s))+")
+_DURATION_PART: Final = re.compile(r"([0-9.]+)(ms|h|m|s)")
+_SIZE_UNITS: Final = {"TiB": 2**40, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1}
+_DECIMAL_SIZES: Final = {"k": "KiB", "kb": "KiB", "m": "MiB", "mb": "MiB", "g": "GiB", "gb": "GiB"}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds: ``250ms`` -> 0.25, ``1h30m`` -> 5400.0. Fractions (``1.5s``) are allowed; so is a
+    bare ``0``.
+
+    :raises BadText: if it is not a duration, or is longer than ``MAX_DURATION``.
+    """
+    if text == "0":
+        return 0.0
+    if not _DURATION.fullmatch(text):
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text):
+            raise BadText("the unit is missing", f"{text}s")
+        raise BadText("")
+    total = sum(
+        Decimal(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text)
+    )
+    seconds = float(total / 1000)
+    if seconds > MAX_DURATION:
+        raise BadText(f"longer than ten years ({format_duration(MAX_DURATION)})")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that ``parse_duration`` takes back to exactly ``seconds`` (not negative):
+    a whole number of the largest unit that divides it, else milliseconds with a fraction."""
+    # repr() is the shortest decimal that is this very float, so no digit is invented here.
+    milliseconds = Decimal(repr(float(seconds))) * 1000
+    if not milliseconds:
+        return "0s"
+    for unit, size in _DURATION_UNITS.items():
+        if milliseconds % size == 0:
+            return f"{int(milliseconds // size)}{unit}"
+    return f"{milliseconds.normalize():f}ms"
+
+
+def parse_size(text: str) -> int:
+    """Bytes: ``512`` -> 512, ``64KiB`` -> 65536.
+
+    :raises BadText: if it is not a size, or is larger than ``MAX_SIZE``.
+    """
+    found = re.fullmatch(r"(0|[1-9][0-9]{0,17}) ?([A-Za-z]*)", text)
+    if not found:
+        raise BadText("")
+    number, unit = found.groups()
+    if unit and unit not in _SIZE_UNITS:
+        names = {name.lower(): name for name in _SIZE_UNITS} | _DECIMAL_SIZES
+        nearby = names.get(unit.lower())
+        raise BadText(
+            "units are B, KiB, MiB, GiB and TiB, of 1024 each",
+            f"{number}{nearby}" if nearby else "",
+        )
+    size = int(number) * _SIZE_UNITS[unit or "B"]
+    if size > MAX_SIZE:
+        raise BadText(f"larger than {format_size(MAX_SIZE)}")
+    return size
+
+
+def format_size(size: int) -> str:
+    """The shortest text that ``parse_size`` takes back to exactly ``size`` bytes."""
+    for unit, factor in _SIZE_UNITS.items():
+        if factor > 1 and size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+_BASIC: Final[dict[Any, Callable[[Value], Any]]] = {
+    str: _string,
+    int: _integer,
+    float: _number,
+    bool: _boolean,
+}
+
+_KINDS: Final[dict[str, _Kind]] = {
+    "duration": _Kind("a duration such as 250ms, 30s, 5m or 24h", parse_duration, numeric=True),
+    "size": _Kind("a size such as 512, 64KiB or 10MiB", parse_size, numeric=True),
+    "listen address": _Kind(
+        "a listen address such as :8080 or 127.0.0.1:8080", parse_listen_address, numeric=True
+    ),
+    "host:port": _Kind("host:port", parse_host_port),
+    "address": _Kind("a host or host:port", parse_address),
+    "consul address": _Kind("host:port", parse_consul_address),
+    "nats address": _Kind("host:port, or several with commas", parse_nats_address),
+    "token": _Kind("a name of letters, digits, _ and -, 1 to 64 characters", parse_token),
+    "service name": _Kind("a service name of letters, digits, ., _ and -", parse_service_name),
+    "exposed name": _Kind('a service name, or "*" for all', parse_exposed_name),
+    "path": _Kind("a path such as /api/v1", parse_path),
+    "path template": _Kind("a path such as /users/{id}", parse_path_template),
+    "network": _Kind("a network such as 10.0.0.0/8, or an address", parse_network),
+    "method": _Kind("an HTTP method in upper case", parse_method),
+    "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
+    "header name": _Kind("a header field name", parse_header_name),
+}

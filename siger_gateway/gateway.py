@@ -1,0 +1,272 @@
+"""The composition root: builds every part, owns it, and stops it in the right order.
+
+    start    discovery and the job queue begin in the background; the listener opens; Consul is
+             told where this gateway is
+    reload   a new table from a new configuration, swapped by assignment; what did not change
+             keeps its connections and counters
+    drain    Consul is told first, so that nobody new is sent here; then what is in flight ends
+    close    everything that still holds a task, a socket or a file
+
+Parts know nothing of each other: discovery publishes tables and clusters take them, the route
+table names clusters and the exchange finds them there. They are joined here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from tornado.web import Application
+
+from siger_gateway.api.handler import NotFoundHandler, log_request
+from siger_gateway.api.health import Facts, HealthHandler
+from siger_gateway.api.jobs import jobs_routes
+from siger_gateway.api.metrics import MetricsHandler
+from siger_gateway.config.schema import Config, MatchConfig
+from siger_gateway.discovery.consul import ConsulWatcher
+from siger_gateway.discovery.register import Registrar
+from siger_gateway.discovery.snapshot import Snapshot
+from siger_gateway.http1.server import Listener, ServerLimits
+from siger_gateway.http1.timeouts import Ticker
+from siger_gateway.jobs.ledger import Ledger
+from siger_gateway.jobs.queue import JobQueue
+from siger_gateway.proxy.account import Accounts
+from siger_gateway.proxy.dispatch import Dispatcher
+from siger_gateway.proxy.forwarded import TrustedProxies
+from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
+from siger_gateway.routing.effective import effective_routes, effective_services
+from siger_gateway.routing.table import RouteTable
+from siger_gateway.telemetry.log import AccessLog
+from siger_gateway.telemetry.metrics import Metrics, Samples
+from siger_gateway.upstream.clusters import Clusters
+
+DRAIN_IDLE_GRACE: Final = 1.0
+"""Seconds that an idle keep-alive connection is kept in a drain: a request that left the client
+before it learned of the drain arrives within a round trip, and is answered."""
+SNAPSHOT_FILE: Final = "discovery.json"
+NEEDS_RESTART: Final = (
+    "port",
+    "consul_address",
+    "consul_token",
+    "nats_address",
+    "data_dir",
+    "limits",
+    "register",
+    "jobs",
+)
+"""Keys that a reload does not act on; it says so."""
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """One gateway on the running event loop.
+
+    :param config: a checked configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.metrics = metrics = Metrics()
+        self._ticker = Ticker()
+        self._clusters = Clusters(metrics)
+        self._discovered: tuple[str, ...] = ()
+        self._access_log = _open_access_log(config)
+        self._queue = JobQueue(config.jobs, config.nats_address, metrics)
+        self._ledger = Ledger(self._queue, metrics)
+        self._application = self._own_endpoints()
+        self._accounts = Accounts(metrics, self._access_log)
+        self._dispatcher = Dispatcher(RouteTable(()), self._accounts, None)
+        limits = config.limits
+        self._listener = Listener(
+            self._dispatcher,
+            ServerLimits(
+                limits.header_bytes,
+                limits.body,
+                limits.header_timeout,
+                limits.idle_timeout,
+                limits.connections,
+            ),
+        )
+        self._watcher = self._make_watcher() if config.consul_address else None
+        self._registrar: Registrar | None = None
+        self._serving = False
+        self._worst_lag = 0.0
+        self._build_table()
+        self._ticker.every_tick(self._tick)
+        metrics.gauge(
+            "siger_loop_lag_seconds",
+            "Longest delay of the loop since the last scrape.",
+            (),
+            self._lag_sample,
+        )
+
+    @property
+    def port(self) -> int:
+        """Where the gateway listens, once started."""
+        return self._listener.port
+
+    async def start(self) -> None:
+        """Opens the listener; raises ``OSError`` when the port cannot be had."""
+        host, port = split_listen_address(self._config.port)
+        await self._listener.start(host, port)
+        if self._config.nats_address:
+            self._queue.start()
+            self._ledger.start()
+        if self._watcher is not None:
+            self._watcher.start()
+            if self._config.register.name:
+                self._registrar = Registrar(
+                    self._config.consul_address,
+                    self._config.consul_token,
+                    self._config.register,
+                    self.port,
+                )
+                self._registrar.start()
+        self._serving = True
+        # What exists now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info("serving", extra={"fields": {"port": self.port}})
+
+    def reload(self, config: Config) -> None:
+        """Takes over a new, checked configuration, without closing anything that is in use."""
+        old, self._config = self._config, config
+        ignored = [key for key in NEEDS_RESTART if getattr(old, key) != getattr(config, key)]
+        if ignored:
+            log.warning("keys need a restart", extra={"fields": {"keys": ignored}})
+            self._config = replace(config, **{key: getattr(old, key) for key in ignored})
+        if config.access_log != old.access_log:
+            replaced, self._access_log = self._access_log, _open_access_log(config)
+            self._accounts.access_log = self._access_log
+            if replaced is not None:
+                replaced.close()
+        elif self._access_log is not None:
+            self._access_log.reopen()
+        self._build_table()
+        log.info("reloaded")
+
+    async def drain(self) -> None:
+        """Leaves Consul, answers what is in flight, closes the listener."""
+        self._serving = False
+        self._listener.draining = True
+        if self._registrar is not None:
+            await self._registrar.deregister()
+        self._ledger.release()
+        await self._listener.drain(self._config.drain_timeout, DRAIN_IDLE_GRACE)
+
+    async def close(self) -> None:
+        """Stops every part; what was in flight is cut off."""
+        self._serving = False
+        self._listener.close()
+        if self._registrar is not None:
+            await self._registrar.close()
+        if self._watcher is not None:
+            await self._watcher.close()
+        await self._ledger.close()
+        await self._queue.close()
+        await self._clusters.close()
+        self._ticker.close()
+        if self._access_log is not None:
+            self._access_log.close()
+
+    # Building.
+
+    def _build_table(self) -> None:
+        """Compiles routes and clusters from the configuration and what Consul knows."""
+        config, metrics = self._config, self.metrics
+        services = effective_services(config, self._discovered)
+        self._clusters.configure(services)
+        entries: list[tuple[MatchConfig, Route]] = []
+        for route in effective_routes(config, self._discovered):
+            stats = metrics.routes[route.name]
+            if route.service:
+                entries.append(
+                    (
+                        route.match,
+                        ProxyRoute(
+                            route.name,
+                            stats,
+                            self._clusters[route.service],
+                            route.strip_prefix.encode(),
+                            self._ticker.queue(route.timeout),
+                        ),
+                    )
+                )
+            else:
+                entries.append((route.match, LocalRoute(route.name, stats, self._application)))
+        self._dispatcher.table = RouteTable(entries)
+        trusted = config.trusted_proxies
+        self._dispatcher.trusted = TrustedProxies(trusted) if trusted else None
+        if self._watcher is not None:
+            self._watcher.set_services(
+                {service.consul for service in services.values() if service.consul}
+            )
+
+    def _own_endpoints(self) -> Application:
+        handlers: list[Any] = [
+            (path, HealthHandler, {"probe": probe, "facts": self._facts})
+            for path, probe in (
+                ("/health", "health"),
+                ("/health/live", "live"),
+                ("/health/ready", "ready"),
+            )
+        ]
+        handlers.append(("/metrics", MetricsHandler, {"metrics": self.metrics}))
+        handlers += jobs_routes(self._queue, self._ledger)
+        return Application(
+            handlers, default_handler_class=NotFoundHandler, log_function=log_request
+        )
+
+    def _make_watcher(self) -> ConsulWatcher:
+        config = self._config
+        snapshot = Snapshot(Path(config.data_dir) / SNAPSHOT_FILE) if config.data_dir else None
+        return ConsulWatcher(
+            config.consul_address,
+            config.consul_token,
+            publish=self._clusters.publish,
+            publish_names=self._on_names if "*" in config.expose_services else None,
+            snapshot=snapshot,
+            metrics=self.metrics,
+        )
+
+    def _on_names(self, names: tuple[str, ...]) -> None:
+        """The services in Consul are others now: for ``expose_services: ["*"]``."""
+        self._discovered = names
+        self._build_table()
+
+    # Running.
+
+    def _tick(self, now: float) -> None:
+        self._worst_lag = max(self._worst_lag, self._ticker.lag)
+        self._clusters.close_stale(now)
+        if self._access_log is not None:
+            self._access_log.flush()
+
+    def _lag_sample(self) -> Samples:
+        worst, self._worst_lag = self._worst_lag, 0.0
+        return [((), worst)]
+
+    def _facts(self) -> Facts:
+        return Facts(
+            serving=self._serving,
+            draining=self._listener.draining,
+            services=self._clusters.endpoint_counts(),
+            discovery_age=self._watcher.age if self._watcher is not None else None,
+            nats=self._queue.connected if self._config.nats_address else None,
+        )
+
+
+def split_listen_address(address: str) -> tuple[str, int]:
+    """``[::1]:8080`` -> ``("::1", 8080)``; ``:8080`` and ``8080`` -> ``("", 8080)``."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _open_access_log(config: Config) -> AccessLog | None:
+    if not config.access_log.path:
+        return None
+    return AccessLog(config.access_log.path, config.access_log.sample)

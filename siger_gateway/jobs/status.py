@@ -1,0 +1,282 @@
+"""The life of a job: its states, the events that move it, and which moves are legal. Pure.
+
+    queued ──> processing ──> completed | failed
+       │           │
+       └──> cancelling ──> cancelled          (or completed | failed: the worker was faster)
+
+The state of a job is the last legal event of the stream, read in the stream's order; so every
+gateway that reads the same stream says the same. Three kinds of messages are events: the submit
+message (``queued``), a cancel message (``cancelling``) and the status messages of workers.
+
+``completed`` and ``failed`` are also taken from ``queued``: a scheduler that finds no provider
+fails a job that never ran, and a lost ``processing`` must not leave a job queued for ever.
+``cancelled`` is only taken after a cancel request, and nothing leaves a terminal state.
+
+Status messages come from our own workers and from DanteGPU daemons, whose words are translated
+here (``DAEMON_WORDS``, progress from 0 to 1, ``exit_code`` and ``execution_log``). They are read
+leniently: a field that makes no sense is dropped, a message without a known status is no event.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+QUEUED: Final = "queued"
+PROCESSING: Final = "processing"
+CANCELLING: Final = "cancelling"
+COMPLETED: Final = "completed"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+
+STATUSES: Final = (QUEUED, PROCESSING, CANCELLING, COMPLETED, FAILED, CANCELLED)
+TERMINAL: Final = frozenset({COMPLETED, FAILED, CANCELLED})
+
+LEGAL: Final[dict[str, frozenset[str]]] = {
+    QUEUED: frozenset({PROCESSING, CANCELLING, COMPLETED, FAILED}),
+    PROCESSING: frozenset({PROCESSING, CANCELLING, COMPLETED, FAILED}),
+    CANCELLING: frozenset({CANCELLED, COMPLETED, FAILED}),
+    COMPLETED: frozenset(),
+    FAILED: frozenset(),
+    CANCELLED: frozenset(),
+}
+"""From a state to those that may follow; ``processing`` after itself is progress."""
+
+DAEMON_WORDS: Final = {"preparing": PROCESSING, "in_progress": PROCESSING, "timeout": FAILED}
+
+MESSAGES: Final = {
+    QUEUED: "Job submitted successfully",
+    PROCESSING: "Job is being processed",
+    CANCELLING: "Job cancellation requested",
+    COMPLETED: "Job completed",
+    FAILED: "Job failed",
+    CANCELLED: "Job cancelled",
+}
+"""What is said when an event brings no message of its own."""
+
+MAX_TEXT: Final = 1024
+"""Characters of a message or a worker's name that are kept."""
+
+YEAR_9999: Final = 253_370_764_800
+"""Seconds from 1970 to the last year that can be written; beyond it a timestamp is nonsense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a job.
+
+    :param seq: sequence in the stream, from 1.
+    :param timestamp: seconds since 1970; also ``started_at`` and ``ended_at``.
+    :param progress: 0 to 100.
+    :param details: JSON object with ``result`` and ``error``, those that there are; or empty.
+    """
+
+    seq: int
+    status: str
+    timestamp: float
+    message: str = ""
+    progress: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    worker: str = ""
+    details: bytes = b""
+
+
+class JobState:
+    """What is known of one job: the fields of its submit message and of its last legal event.
+
+    ``submitted_at`` is what the job document says, ``stored_at`` when the stream stored it, both
+    in seconds since 1970. ``seq`` is the submit message's sequence, ``event_seq`` the last legal
+    event's. ``details_seq`` names the event whose details were too long to keep (0: none was).
+    """
+
+    __slots__ = (
+        "details",
+        "details_seq",
+        "dropped",
+        "ended_at",
+        "event_seq",
+        "job_id",
+        "message",
+        "name",
+        "priority",
+        "progress",
+        "seq",
+        "started_at",
+        "status",
+        "stored_at",
+        "submitted_at",
+        "tags",
+        "timestamp",
+        "type",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        job_id: str,
+        seq: int,
+        stored_at: float,
+        *,
+        type: str = "",
+        name: str = "",
+        tags: tuple[str, ...] = (),
+        priority: int = 0,
+        submitted_at: float | None = None,
+    ) -> None:
+        self.job_id = job_id
+        self.seq = self.event_seq = seq
+        self.stored_at = stored_at
+        self.submitted_at = self.timestamp = stored_at if submitted_at is None else submitted_at
+        self.type = type
+        self.name = name
+        self.tags = tags
+        self.priority = priority
+        self.status = QUEUED
+        self.message = ""
+        self.progress: float | None = None
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.worker = ""
+        self.details = b""
+        self.details_seq = 0
+        self.dropped = False
+
+    def __repr__(self) -> str:
+        return f"<JobState {self.job_id} {self.status} seq={self.seq} event={self.event_seq}>"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+    def apply(self, event: Event, keep_details: int) -> bool:
+        """Takes an event, if it is legal; says whether it was.
+
+        :param keep_details: bytes of details that may be kept here.
+        """
+        if event.status not in LEGAL[self.status]:
+            return False
+        self.status = event.status
+        self.event_seq = event.seq
+        self.timestamp = event.timestamp
+        self.message = event.message
+        if event.progress is not None:
+            self.progress = event.progress
+        if event.worker:
+            self.worker = event.worker
+        if event.started_at is not None:
+            self.started_at = event.started_at
+        elif self.started_at is None and event.status == PROCESSING:
+            self.started_at = event.timestamp
+        if event.status in TERMINAL:
+            self.ended_at = event.timestamp if event.ended_at is None else event.ended_at
+        if event.details:
+            is_short = len(event.details) <= keep_details
+            self.details = event.details if is_short else b""
+            self.details_seq = 0 if is_short else event.seq
+        return True
+
+
+def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
+    """The state that a submit message begins; other publishers' documents may lack fields."""
+    document = _object(data)
+    tags, priority = document.get("tags"), document.get("priority")
+    submitted_at = document.get("submitted_at") or document.get("timestamp")
+    return JobState(
+        job_id,
+        seq,
+        stored_at,
+        type=_text(document.get("type")),
+        name=_text(document.get("name")),
+        tags=tuple(_text(tag) for tag in tags) if isinstance(tags, list) else (),
+        priority=priority if type(priority) is int and 0 <= priority <= 100 else 0,
+        submitted_at=_moment(submitted_at),
+    )
+
+
+def cancel_requested(data: bytes, seq: int, stored_at: float) -> Event:
+    """The event of a cancel message."""
+    moment = _moment(_object(data).get("timestamp"))
+    return Event(seq, CANCELLING, stored_at if moment is None else moment)
+
+
+def reported(data: bytes, seq: int, stored_at: float) -> Event | None:
+    """The event of a status message; None when it names no status that we know."""
+    document = _object(data)
+    word = document.get("status")
+    status = DAEMON_WORDS.get(word, word) if isinstance(word, str) else None
+    if status not in LEGAL:
+        return None
+    moment = _moment(document.get("timestamp"))
+    return Event(
+        seq,
+        status,
+        stored_at if moment is None else moment,
+        message=_text(document.get("message")),
+        progress=_progress(document),
+        started_at=_moment(document.get("started_at")),
+        ended_at=_moment(document.get("ended_at")),
+        worker=_text(document.get("worker") or document.get("provider_id")),
+        details=_details(document, word, status),
+    )
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _moment(value: Any) -> float | None:
+    """RFC 3339 -> seconds since 1970; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0 <= seconds < YEAR_9999 else None
+
+
+def _progress(document: dict[str, Any]) -> float | None:
+    """0 to 100; daemons, which name their provider, count from 0 to 1."""
+    value = document.get("progress")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    if "provider_id" in document and 0 <= value <= 1:
+        value *= 100
+    return min(100.0, max(0.0, value))
+
+
+def _details(document: dict[str, Any], word: Any, status: str) -> bytes:
+    """``result`` and ``error`` as JSON; a daemon's exit code and log are its result."""
+    result, error = document.get("result"), document.get("error")
+    if result is None:
+        outcome = {
+            name: document[name] for name in ("exit_code", "execution_log") if name in document
+        }
+        result = outcome or None
+    if error is None and status == FAILED and word == "timeout":
+        error = "timeout"
+    if error is None and status == FAILED and document.get("exit_code") is not None:
+        error = f"exit code {document['exit_code']}"
+    details = {}
+    if result is not None:
+        details["result"] = result
+    if error is not None:
+        details["error"] = error if isinstance(error, str) else str(error)
+    try:
+        return orjson.dumps(details) if details else b""
+    except TypeError:  # nested deeper than orjson writes (254): nobody could be sent it
+        return b""

@@ -1,0 +1,81 @@
+"""All clusters of the gateway: made from the configuration, fed by discovery.
+
+A cluster whose configuration did not change survives a reload, with its connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from siger_gateway.config.schema import EndpointSpec, ServiceConfig
+from siger_gateway.telemetry.metrics import Metrics, Samples
+from siger_gateway.upstream.cluster import Cluster
+
+
+class Clusters:
+    """Name -> cluster, and Consul name -> the clusters that it feeds."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._clusters: dict[str, Cluster] = {}
+        self._discovered: dict[str, Sequence[EndpointSpec]] = {}
+        metrics.gauge(
+            "siger_upstream_endpoints",
+            "Endpoints in the table.",
+            ("service", "state"),
+            self._endpoint_samples,
+        )
+        metrics.gauge(
+            "siger_upstream_connections",
+            "Connections to endpoints.",
+            ("service", "state"),
+            self._connection_samples,
+        )
+
+    def __getitem__(self, name: str) -> Cluster:
+        return self._clusters[name]
+
+    def endpoint_counts(self) -> dict[str, int]:
+        """Service name -> endpoints now in its table."""
+        return {name: len(cluster.endpoints) for name, cluster in self._clusters.items()}
+
+    def configure(self, services: Mapping[str, ServiceConfig]) -> None:
+        """Makes ``services`` the whole set; clusters that stay the same are kept."""
+        clusters = {}
+        for name, config in services.items():
+            cluster = self._clusters.get(name)
+            if cluster is None or cluster.config != config:
+                cluster = Cluster(name, config, self._metrics.services[name])
+                if config.consul:
+                    cluster.update(self._discovered.get(config.consul, ()))
+            clusters[name] = cluster
+        gone = [c for name, c in self._clusters.items() if clusters.get(name) is not c]
+        self._clusters = clusters
+        for cluster in gone:  # exchanges in flight finish on their own connections
+            cluster.update(())
+
+    def publish(self, consul_name: str, endpoints: Sequence[EndpointSpec]) -> None:
+        """Discovery's whole table of one service."""
+        self._discovered[consul_name] = endpoints
+        for cluster in self._clusters.values():
+            if cluster.config.consul == consul_name:
+                cluster.update(endpoints)
+
+    def close_stale(self, now: float) -> None:
+        """Closes connections that have been idle for too long; ``now`` is the loop's time."""
+        for cluster in self._clusters.values():
+            cluster.close_stale(now)
+
+    async def close(self) -> None:
+        for cluster in self._clusters.values():
+            await cluster.close()
+
+    def _endpoint_samples(self) -> Samples:
+        for name, cluster in self._clusters.items():
+            yield (name, "available"), len(cluster.endpoints)
+
+    def _connection_samples(self) -> Samples:
+        for name, cluster in self._clusters.items():
+            pools = [endpoint.pool for endpoint in cluster.endpoints]
+            yield (name, "idle"), sum(pool.idle for pool in pools)
+            yield (name, "busy"), sum(pool.busy for pool in pools)
