@@ -26,6 +26,12 @@ MAX_FIELDS: Final = 128
 MAX_RESPONSE_HEAD: Final = 256 * 1024
 """Bytes of a response head: more than any server sends; nginx and Envoy stop at 64 KiB and less."""
 
+NO_TRAILERS: Final[Headers] = []
+"""Shared by all messages without trailers: never changed, only replaced."""
+
+SLASH: Final = ord("/")
+HASH: Final = ord("#")
+
 HOST_CHARACTERS: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;=:[]"
 )
@@ -49,21 +55,27 @@ class Message:
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
         self.fields = dict(headers)
-        self.trailers: Headers = []
+        self.trailers = NO_TRAILERS
         self.complete = False
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes] | None = None
 
     def take_body(self) -> bytes:
         """What has arrived of the body since the last call, in one piece; may be empty."""
         chunks = self._chunks
-        if not chunks:
+        if chunks is None:
             return b""
-        self._chunks = []
+        self._chunks = None
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _append(self, data: bytes) -> None:
+        if self._chunks is None:
+            self._chunks = [data]
+        else:
+            self._chunks.append(data)
 
     @property
     def has_body_waiting(self) -> bool:
-        return bool(self._chunks)
+        return self._chunks is not None
 
 
 class Request(Message):
@@ -75,15 +87,18 @@ class Request(Message):
 
     __slots__ = ("content_length", "http10", "keep_alive", "method", "path", "target")
 
-    def __init__(
-        self, method: bytes, target: bytes, headers: Headers, *, http10: bool, keep_alive: bool
-    ) -> None:
-        Message.__init__(self, headers)
+    def __init__(self, method: bytes, target: bytes, headers: Headers, keep_alive: bool) -> None:
+        # As in Message.__init__, without the call: this runs for every request.
+        self.headers = headers
+        self.fields = dict(headers)
+        self.trailers = NO_TRAILERS
+        self.complete = False
+        self._chunks = None
         self.method = method
         self.target = target
         query = target.find(b"?")
         self.path = target if query < 0 else target[:query]
-        self.http10 = http10
+        self.http10 = False
         self.keep_alive = keep_alive
         self.content_length: int | None = 0
 
@@ -211,14 +226,14 @@ class RequestParser:
         self._headers, self._target, self.in_head = [], b"", False
         parser = self._parser
         keep_alive = parser.should_keep_alive()
-        request = Request(parser.get_method(), target, headers, http10=False, keep_alive=keep_alive)
+        request = Request(parser.get_method(), target, headers, keep_alive)
         fields = request.fields
         if not keep_alive or b"connection" in fields:  # else it can only be HTTP/1.1
             version = parser.get_http_version()
             if version not in ("1.1", "1.0"):
                 raise ProtocolError("version_not_supported", "Speak HTTP/1.1 or HTTP/1.0.")
             request.http10 = version == "1.0"
-        if target[:1] != b"/" or b"#" in target:
+        if target[0] != SLASH or HASH in target:
             self._check_odd_target(request)
         if len(fields) != len(headers) or fields.get(b"host") != self._seen_host:
             self._check_host(request)
@@ -241,7 +256,7 @@ class RequestParser:
 
     def on_body(self, body: bytes) -> None:
         if self._current is not None:
-            self._current._chunks.append(body)
+            self._current._append(body)
 
     def on_message_complete(self) -> None:
         request = self._current
@@ -381,7 +396,7 @@ class ResponseParser:
 
     def on_body(self, body: bytes) -> None:
         if self.response is not None and not self.overrun:
-            self.response._chunks.append(body)
+            self.response._append(body)
 
     def on_message_complete(self) -> None:
         response = self.response

@@ -208,7 +208,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answers something that was no request; there is no way to find the next one."""
-        request = Request(b"", b"", [], http10=False, keep_alive=False)
+        request = Request(b"", b"", [], False)
         request.complete = True
         self._begin(request)
         self._listener.handler.reject(error, self)
@@ -270,7 +270,8 @@ class DownstreamConnection(asyncio.Protocol):
             if self._reading_paused or self._parser.started:
                 self._reading_paused = False
                 self._transport.resume_reading()
-            self._start_waiting()
+            if self._parser.started or self._parser.error is not None:
+                self._start_waiting()
 
     def _linger(self) -> None:
         self._lingering = True

@@ -19,6 +19,12 @@ class Accounts:
         self.metrics = metrics
         self.access_log = access_log
 
+    def count(self, stats: RouteStats, method: bytes, status: int, elapsed: float) -> None:
+        """Counts one exchange, of ``elapsed`` seconds, in the metrics."""
+        self.metrics.in_flight -= 1
+        stats.requests[method, status] += 1
+        stats.duration.observe(elapsed)
+
     def close_exchange(
         self,
         request: Request,
@@ -42,10 +48,8 @@ class Accounts:
         :param reason: of a local reply or a broken response; "" when all went well.
         :param detail: what only the operator may know of it.
         """
-        self.metrics.in_flight -= 1
         elapsed = time.perf_counter() - started
-        stats.requests[request.method, status] += 1
-        stats.duration.observe(elapsed)
+        self.count(stats, request.method, status, elapsed)
         if reason:
             self.metrics.local_replies[reason] += 1
         if self.access_log is not None:

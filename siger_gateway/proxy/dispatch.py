@@ -78,7 +78,7 @@ class Dispatcher:
         """Answers what was no request: it has no route, no method and no id."""
         started = time.perf_counter()
         self._accounts.metrics.in_flight += 1
-        request = Request(b"-", b"-", [], http10=False, keep_alive=False)
+        request = Request(b"-", b"-", [], False)
         identity = request_id(request.fields)
         self._refusal(request, stream, identity, started, error.reason, error.detail).start()
 

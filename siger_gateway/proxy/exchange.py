@@ -318,6 +318,10 @@ class Exchange:
     # Phase: account.
 
     def _account(self, status: int, reason: str, detail: str) -> None:
+        if not reason and self._accounts.access_log is None:  # nothing to tell but figures
+            elapsed = time.perf_counter() - self._started
+            self._accounts.count(self._route.stats, self._request.method, status, elapsed)
+            return
         self._accounts.close_exchange(
             self._request,
             self._stream,

@@ -104,6 +104,6 @@ def forwarding_headers(
     if b"traceparent" not in fields:
         # A new trace, sampled, as a service without a gateway in front would start it
         # (W3C Trace Context, OpenTelemetry's default sampler).
-        ids = b"%048x" % random.getrandbits(192)
-        headers.append((b"traceparent", b"00-%b-%b-01" % (ids[:32], ids[32:])))
+        ids = random.getrandbits(128), random.getrandbits(64)
+        headers.append((b"traceparent", b"00-%032x-%016x-01" % ids))
     return headers

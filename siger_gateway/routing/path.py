@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 _HEX: Final = b"0123456789abcdefABCDEF"
+PERCENT: Final = ord("%")
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 )
@@ -22,7 +23,8 @@ _UNRESERVED: Final = frozenset(
 
 def is_plain(path: bytes) -> bool:
     """Whether ``path`` is certainly its own normal form: the case of nearly every request."""
-    return b"%" not in path and b"/." not in path and b"//" not in path
+    # For a single byte, ``in`` with its code is several times faster than with a bytes object.
+    return PERCENT not in path and path.find(b"/.") < 0 and path.find(b"//") < 0
 
 
 def normalize(path: bytes) -> bytes | None:

@@ -36,7 +36,7 @@ class RoundRobin:
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         schedule = self._schedule
-        for _ in schedule:
+        for _ in schedule:  # the first one is nearly always right
             position = self._position
             self._position = position + 1 if position + 1 < len(schedule) else 0
             endpoint = schedule[position]
