@@ -57,7 +57,7 @@ Try:
   curl {url}/api/v1/jobs -d '{{"type":"ai_training","name":"BERT Fine-tuning",\
 "gpu_type":"A100","gpu_count":4,"priority":10,"params":{{"model":"bert-base","epochs":3}},\
 "tags":["nlp","demo"]}}' -H 'Content-Type: application/json'
-  curl {url}/api/v1/jobs
+  curl -X DELETE {url}/api/v1/jobs/$(curl -s '{url}/api/v1/jobs?limit=1' | grep -o '[0-9a-f-]\{{36\}}' | head -1)
 
 Ctrl-C stops everything.
 """
@@ -234,6 +234,8 @@ async def _demo_worker(servers: str, stream: str) -> AsyncIterator[None]:
 async def _train(job: Any, context: JobContext) -> dict[str, Any]:
     """The demo worker's work: epochs that go by."""
     for epoch in range(1, EPOCHS + 1):
-        await asyncio.sleep(EPOCH)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(context.wait_cancelled(), EPOCH)
+            return {"epochs": epoch - 1}  # what is reported is that it was cancelled
         await context.progress(epoch * 100 / EPOCHS, f"epoch {epoch} of {EPOCHS}")
     return {"epochs": EPOCHS, "loss": 0.07}

@@ -25,7 +25,8 @@ MAX_VALUES: Final = 200_000
 MAX_DEPTH: Final = 64
 """Levels of nesting. The schema has 5; PyYAML composes recursively and Python allows 1000 calls."""
 
-Kind = Literal["string", "integer", "number", "boolean", "nothing", "date"]
+Kind = Literal["string", "integer", "number", "boolean", "nothing", "date", "tagged"]
+"""``tagged``: with a tag that means nothing here; already reported."""
 
 _KINDS: Final[dict[str, Kind]] = {
     "tag:yaml.org,2002:str": "string",
@@ -200,7 +201,7 @@ class _Converter:
         kind = _KINDS.get(node.tag)
         if kind is None:
             self._report.add(at, key, f"the YAML tag {shown(_short(node.tag))} has no meaning here")
-            kind = "string"
+            kind = "tagged"
         return Scalar(at, str(node.value), kind, getattr(node, "style", None) is None)
 
     def _sequence(self, node: yaml.SequenceNode, at: Mark, key: str) -> tuple[Node, int, int]:

@@ -70,6 +70,7 @@ class Report:
         self.warnings: list[Problem] = []
         self._problems: list[Problem] = []
         self._bad: set[str] = set()
+        self._around_bad: set[str] = set()  # the bad keys, and all that they are part of
 
     def add(
         self,
@@ -86,7 +87,7 @@ class Report:
         if word and len(self._problems) < SUGGESTED_PROBLEMS:
             suggestion = nearest(word, among)
         self._problems.append(Problem(self.file, at.line, at.column, key, reason, suggestion))
-        self._bad.add(key)
+        self.mark_bad(key)
         return suggestion
 
     def add_environment(self, name: str, reason: str, suggestion: str = "") -> None:
@@ -104,6 +105,7 @@ class Report:
     def mark_bad(self, key: str) -> None:
         """From now on ``key`` counts as bad, without a problem of its own."""
         self._bad.add(key)
+        self._around_bad.update(ancestry(key))
 
     def is_good(self, *keys: str) -> bool:
         """Whether no problem is known at these keys or at anything that they are part of."""
@@ -111,8 +113,7 @@ class Report:
 
     def is_good_below(self, key: str) -> bool:
         """Whether no problem is known at ``key``, around it or inside of it."""
-        inside = (f"{key}.", f"{key}[")
-        return self.is_good(key) and not any(bad.startswith(inside) for bad in self._bad)
+        return self.is_good(key) and key not in self._around_bad
 
     def raise_if_any(self) -> None:
         """:raises ConfigError: with all problems, if there are any; those of the file first."""

@@ -62,6 +62,8 @@ class Walk:
         return found.text.lower() in words.get(node.kind, ())
 
     def _value(self, node: Node, hint: Any, rule: Rule, key: str) -> Any:
+        if isinstance(node, Scalar) and node.kind == "tagged":
+            return _BAD
         plain = bare(hint)
         if is_dataclass(plain):
             return self._record(node, plain, key)

@@ -1,87 +1,90 @@
-"""The Consul watcher: one blocking query per service in the background, whole tables as a result.
+"""Keeps the endpoint tables of the watched services as Consul has them.
 
-What is believed, and what is not:
+How changes are noticed, for up to ``MAX_BLOCKING`` services: one blocking query each, answered when
+something about that service changes. An agent takes about 200 connections from one client, so
+beyond that there are two blocking queries for all services together: the state of all checks,
+compared service by service, and the list of names. The services that they show to have changed are
+*marked*, and ``FETCHERS`` tasks ask for the marked ones. What no check tells (an instance without
+checks, a new port) moves the index of the list, which brings the next resync forward.
 
-- Passing instances only. An empty ``Service.Address`` means the node's address.
-- Consul away, or answering nonsense: the last good table stays, its age is a metric, and the
-  query is repeated with growing pauses. Routes never drop because Consul is down.
-- Suddenly no instance at all: a missing token makes Consul answer exactly that, so it is only
-  believed when the instances are still registered (and so are really unhealthy), or when it stays
-  that way for ``EMPTY_GRACE``.
-- An index that goes down means that Consul's state began anew: start again from 0.
-- Once a minute everything is asked again without an index, which heals whatever was missed.
+Every ``resync_interval`` all services are marked, changed or not: a missed event never lasts.
 
-Up to ``MAX_WATCHES`` queries are open at a time. With more services than that they take turns
-with short waits, because an agent accepts about 200 connections from one client.
+Fail-static: an error, whatever it is, changes no table (``watched`` says what else does not). The
+next attempt comes after a backoff, and it does not block: the index that we know may come from a
+history that Consul has lost, in which case it could be waited for in vain.
+
+Tables that a snapshot on disk knows are published first, before Consul is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import random
-import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from siger_gateway.config.schema import EndpointSpec
-from siger_gateway.discovery.client import FAILURES, Consul
-from siger_gateway.discovery.snapshot import Snapshot
+from siger_gateway.discovery.answers import (
+    CheckStates,
+    changed_services,
+    next_index,
+    usable_names,
+)
+from siger_gateway.discovery.backoff import backoff
+from siger_gateway.discovery.consul_client import ConsulClient
+from siger_gateway.discovery.outage import Outage
+from siger_gateway.discovery.snapshot import Snapshot, Tables
+from siger_gateway.discovery.watched import WatchedService
 from siger_gateway.telemetry.metrics import Metrics, Samples
 
-MAX_WATCHES: Final = 100
-WAIT: Final = 50.0
-"""Seconds that Consul may hold a query; below the minute of the resync."""
-TURN_WAIT: Final = 1.0
-"""Seconds that Consul may hold a query when services take turns."""
-HOLD_WAIT: Final = 1.0
-"""Seconds between looks at a service whose sudden emptiness is not believed yet."""
-RESYNC: Final = 60.0
-"""Seconds after which a service is asked without an index."""
+MAX_BLOCKING: Final = 32
+"""Services with a blocking query each: a sixth of what an agent takes from one client, so that
+several gateways may share an agent behind one address."""
+FETCHERS: Final = 8
+"""Queries at a time for marked services."""
+WAIT: Final = 60.0
+"""Seconds for which a blocking query blocks; NAT and load balancers forget longer ones."""
+RESYNC_INTERVAL: Final = 60.0
 EMPTY_GRACE: Final = 30.0
-"""Seconds that a service may have no registered instance before its table is emptied."""
-RETRY: Final = (0.2, 10.0)
-"""Seconds between attempts after failures, first and last; doubled in between, with jitter."""
-MIN_INTERVAL: Final = 0.05
-"""Seconds between two queries of a service: a bound for one that changes all the time."""
+"""Seconds: an agent brings its services back to a Consul that lost them within a sync or two."""
+PACE: Final = 0.1
+"""Seconds at least between two blocking queries about one service."""
+PACE_ALL: Final = 1.0
+"""The same for those about all: their answers are long, and change often in a large cluster."""
+RESYNC_SPREAD: Final = 10.0
+"""Seconds over which the queries of one resync are spread: 1,000 at once would be felt."""
 
-Publish = Callable[[str, tuple[EndpointSpec, ...]], None]
-PublishNames = Callable[[tuple[str, ...]], None]
+ALL_CHECKS: Final = "/health/state/any"
+ALL_NAMES: Final = "/catalog/services"
+"""The two queries about all services, by their paths: no service can have such a name."""
 
 log = logging.getLogger(__name__)
 
-
-def endpoints_of(entries: list[dict[str, Any]]) -> tuple[EndpointSpec, ...]:
-    """The table that an answer of ``/v1/health/service`` means; unusable instances are left out.
-
-    Sorted by address and without duplicates, so that equal answers make equal tables.
-    """
-    specs: dict[str, EndpointSpec] = {}
-    for entry in entries:
-        service = entry.get("Service") or {}
-        host = service.get("Address") or (entry.get("Node") or {}).get("Address")
-        port = service.get("Port")
-        if not host or not isinstance(port, int) or not 0 < port < 65536:
-            log.warning("instance left out", extra={"fields": {"id": service.get("ID")}})
-            continue
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        weight = (service.get("Weights") or {}).get("Passing", 1)
-        specs[address] = EndpointSpec(address, min(max(int(weight), 1), 1000))
-    return tuple(specs[address] for address in sorted(specs))
-
-
-def next_index(current: int, answered: str) -> int:
-    """The index for the next query, by the rules of Consul's documentation."""
-    index = int(answered)
-    return 0 if index < current or index < 1 else index
+Read = Callable[[int], Awaitable[int]]
+"""A blocking query, from the index known to the one answered; it takes the answer itself."""
+Publish = Callable[[str, tuple[EndpointSpec, ...]], None]
+PublishNames = Callable[[tuple[str, ...]], None]
 
 
 class ConsulWatcher:
-    """Watches services and publishes their tables.
+    """Publishes the endpoints of services in Consul, and the names of all of them if asked to.
 
-    :param publish: called with a service's name in Consul and its whole new table.
-    :param publish_names: called with all service names in Consul when they change; None: not
-        watched.
+    :param address: ``host:port`` of the agent.
+    :param token: for its ACL; may be empty.
+    :param publish: takes the whole table of one service, sorted; called only when it changed.
+    :param publish_names: takes the sorted names of all services in Consul; None: they are not
+        watched. It may call ``set_services``. A name leaves when Consul does not list it any more
+        and its table, if it is watched, is empty: so an emptied Consul takes nothing away at once.
+    :param snapshot: tables to begin with, and where they are saved; the watcher closes it.
+    :param services: see ``set_services``.
+    :param max_blocking: services up to which each has a blocking query.
+    :param wait: seconds for which a blocking query blocks.
+    :param resync_interval: seconds after which every service is asked for again.
+    :param empty_grace: seconds for which a table stays when nothing is registered any more.
     """
 
     def __init__(
@@ -90,205 +93,286 @@ class ConsulWatcher:
         token: str,
         *,
         publish: Publish,
-        publish_names: PublishNames | None,
-        snapshot: Snapshot | None,
         metrics: Metrics,
+        publish_names: PublishNames | None = None,
+        snapshot: Snapshot | None = None,
+        services: Collection[str] = (),
+        max_blocking: int = MAX_BLOCKING,
+        wait: float = WAIT,
+        resync_interval: float = RESYNC_INTERVAL,
         empty_grace: float = EMPTY_GRACE,
-        resync: float = RESYNC,
     ) -> None:
-        self._consul = Consul(address, token)
+        self._client = ConsulClient(address, token)
         self._publish = publish
         self._publish_names = publish_names
         self._snapshot = snapshot
+        self._max_blocking = max_blocking
+        self._wait = wait
+        self._resync_interval = resync_interval
         self._empty_grace = empty_grace
-        self._resync = resync
-        self._services: frozenset[str] = frozenset()
-        self._tables: dict[str, tuple[EndpointSpec, ...]] = {}
-        self._answered: dict[str, float] = {}  # service -> monotonic time of the last answer
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._names_task: asyncio.Task[None] | None = None
-        self._turns = asyncio.Semaphore(MAX_WATCHES)
-        self._started_at: float | None = None
+        self._own: set[str] = set()
+        self._services: dict[str, WatchedService] = {}
+        self._catalog: frozenset[str] = frozenset()
+        self._unusable: frozenset[str] = frozenset()
+        self._names: tuple[str, ...] = ()
+        self._checks: CheckStates = {}
+        self._marked: set[str] = set()
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._resync_early = asyncio.Event()
+        self._outage = Outage()
+        self._answered_once = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # between start and close
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._workers: list[asyncio.Task[None]] = []
+        self._ending: set[asyncio.Task[None]] = set()
+        self._saved = snapshot.load() if snapshot is not None else None
+        self.set_services(services)
         metrics.gauge(
             "siger_discovery_age_seconds",
-            "Seconds since the source last answered.",
+            "Since the endpoints, those of the service asked longest ago, were confirmed.",
             ("source",),
             self._age_samples,
         )
 
+    def __repr__(self) -> str:
+        state = "failing" if self._outage.subjects else "ok"
+        return f"<ConsulWatcher services={len(self._services)} {state}>"
+
     @property
     def age(self) -> float:
-        """Seconds since Consul last answered, for the service where that is longest ago."""
-        if self._started_at is None or not self._services:
+        """Seconds since Consul's last answer about the service for which that is longest ago;
+        infinite before the first one, 0 while nothing is watched."""
+        if not self._services:
             return 0.0
-        oldest = min(self._answered.get(name, self._started_at) for name in self._services)
-        return time.monotonic() - oldest
+        if self._loop is None or not self._answered_once:
+            return math.inf
+        return self._loop.time() - min(one.answered for one in self._services.values())
 
-    def start(self) -> None:
-        """Publishes the snapshot, then begins to watch; returns at once."""
-        self._started_at = time.monotonic()
-        if self._snapshot is not None:
-            for name, endpoints in self._snapshot.load().items():
-                if name in self._services:
-                    self._tables[name] = endpoints
-                    self._publish(name, endpoints)
-        if self._publish_names is not None:
-            self._names_task = asyncio.create_task(self._watch_names(), name="consul names")
-        self._watch_services()
+    def exclude(self, service_id: str) -> None:
+        """Instances with this id are never published: the gateway's own."""
+        self._own.add(service_id)
 
     def set_services(self, names: Collection[str]) -> None:
-        """Makes ``names`` the services that are watched."""
-        self._services = frozenset(names)
-        if self._started_at is not None:
-            self._watch_services()
+        """Makes ``names`` the watched services; may be called at any time."""
+        for name in self._services.keys() - set(names):
+            del self._services[name]
+            self._outage.end(name)
+            self._stop_timer(name)
+        added = sorted(set(names) - self._services.keys())
+        for name in added:
+            saved = self._saved.services.pop(name, None) if self._saved is not None else None
+            self._services[name] = WatchedService(
+                name, self._client, saved, self._own, self._empty_grace, self._on_change
+            )
+        if self._loop is not None:
+            self._begin(added)
+
+    def start(self) -> None:
+        """Publishes what the snapshot has and begins to watch; returns at once."""
+        if self._loop is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._workers = [
+            *(asyncio.create_task(self._fetch_marked()) for _ in range(FETCHERS)),
+            asyncio.create_task(self._resync(), name="consul resync"),
+        ]
+        self._begin([*self._services])
+        if self._saved is not None:
+            self._catalog = frozenset(self._saved.names)
+            self._update_names()
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        if self._names_task is not None:
-            tasks.append(self._names_task)
-        for task in tasks:
+        """Ends every task and connection, and saves the snapshot. Publishes nothing more."""
+        self._loop = None
+        for name in [*self._timers]:
+            self._stop_timer(name)
+        ending = [*self._ending, *self._watches.values(), *self._workers]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks.clear()
-        self._consul.http.close()
+        await asyncio.gather(*ending, return_exceptions=True)
+        await self._client.close()
         if self._snapshot is not None:
             await self._snapshot.close()
 
-    def _watch_services(self) -> None:
-        for name in self._tasks.keys() - self._services:
-            self._tasks.pop(name).cancel()
-            self._tables.pop(name, None)
-            self._answered.pop(name, None)
-        for name in self._services - self._tasks.keys():
-            self._tasks[name] = asyncio.create_task(_Watch(self, name).run(), name=f"consul {name}")
+    # What runs.
 
-    async def query(self, name: str, **options: Any) -> tuple[str, list[dict[str, Any]]]:
-        """One query for the instances of a service, when it is this service's turn."""
-        async with self._turns:
-            index, entries = await self._consul.health.service(name, **options)
-        if not isinstance(entries, list):
-            raise ValueError("no list of instances")
-        return index, entries
+    def _begin(self, added: Collection[str]) -> None:
+        assert self._loop is not None
+        for name in added:
+            service = self._services[name]
+            service.answered = self._loop.time()
+            if service.endpoints is not None:
+                self._call(self._publish, name, service.endpoints)
+        self._arrange_watches()
+        if ALL_CHECKS in self._watches:
+            for name in added:
+                self._mark(name)
 
-    @property
-    def wait(self) -> float:
-        return WAIT if len(self._services) <= MAX_WATCHES else TURN_WAIT
+    def _arrange_watches(self) -> None:
+        """One watch per service while they are few, and those of all services otherwise."""
+        wanted: dict[str, tuple[Read, float]] = {}
+        few = len(self._services) <= self._max_blocking
+        if few:
+            for name, service in self._services.items():
+                wanted[name] = partial(self._refresh, service), PACE
+        else:
+            wanted[ALL_CHECKS] = self._read_checks, PACE_ALL
+        if not few or self._publish_names is not None:
+            wanted[ALL_NAMES] = self._read_names, PACE_ALL
+        for subject in self._watches.keys() - wanted.keys():
+            task = self._watches.pop(subject)
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+            self._outage.end(subject)
+        for subject, (read, pace) in wanted.items():
+            if subject not in self._watches:
+                self._watches[subject] = asyncio.create_task(
+                    self._watch(subject, read, pace), name=f"consul {subject}"
+                )
 
-    def answered(self, name: str) -> None:
-        self._answered[name] = time.monotonic()
+    async def _watch(self, subject: str, read: Read, pace: float) -> None:
+        """One blocking query after the other, at least ``pace`` seconds apart."""
+        loop = asyncio.get_running_loop()
+        index = failures = 0
+        while True:
+            began = loop.time()
+            try:
+                answered = await read(index)
+            except Exception as error:  # noqa: BLE001 - this task must outlive whatever it is
+                self._outage.begin(subject, error)
+                index, failures = 0, failures + 1
+                await asyncio.sleep(backoff(failures))
+            else:
+                self._outage.end(subject)
+                index, failures = next_index(index, answered), 0
+                await asyncio.sleep(began + pace - loop.time())
 
-    def table(self, name: str) -> tuple[EndpointSpec, ...]:
-        return self._tables.get(name, ())
+    async def _fetch_marked(self) -> None:
+        while True:
+            name = await self._queue.get()
+            self._marked.discard(name)  # before asking: what changes from now on counts again
+            service = self._services.get(name)
+            if service is None:
+                continue
+            try:
+                await self._refresh(service)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._outage.begin(name, error)
+                service.failures += 1
+                self._mark_later(name, backoff(service.failures))
+            else:
+                self._outage.end(name)
 
-    def set_table(self, name: str, endpoints: tuple[EndpointSpec, ...]) -> None:
-        """Publishes a table if it is news."""
-        before = self._tables.get(name)
-        if before == endpoints:
+    async def _resync(self) -> None:
+        spread = min(RESYNC_SPREAD, self._resync_interval / 2)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                pause = self._resync_interval * random.uniform(0.9, 1.1) - spread
+                await asyncio.wait_for(self._resync_early.wait(), pause)
+            self._resync_early.clear()
+            if self.age < 2 * self._resync_interval:
+                self._save()  # not for its tables but for its date
+            names = [*self._services]
+            for name in names:
+                self._mark(name)
+                await asyncio.sleep(spread / len(names))
+            if not names:
+                await asyncio.sleep(spread)
+
+    def _mark(self, name: str) -> None:
+        """Somebody will ask for this service soon."""
+        if name not in self._marked:
+            self._marked.add(name)
+            self._queue.put_nowait(name)
+
+    def _mark_later(self, name: str, delay: float) -> None:
+        self._stop_timer(name)
+        if self._loop is not None and name in self._services:
+            self._timers[name] = self._loop.call_later(delay, self._mark, name)
+
+    def _stop_timer(self, name: str) -> None:
+        if (timer := self._timers.pop(name, None)) is not None:
+            timer.cancel()
+
+    # What Consul says.
+
+    async def _refresh(self, service: WatchedService, index: int = 0) -> int:
+        answered = await service.refresh(index, self._wait)
+        self._answered_once = True
+        service.failures = 0
+        left = service.hold_left(asyncio.get_running_loop().time())
+        if left is not None:
+            self._mark_later(service.name, left)
+        return answered
+
+    async def _read_checks(self, index: int) -> int:
+        answered, checks = await self._client.checks(index, self._wait)
+        changed = changed_services(self._checks, checks)
+        self._checks = checks
+        # A node's checks count for all of its instances, and at the beginning nothing is known.
+        for name in self._services if index == 0 or "" in changed else changed:
+            if name in self._services:
+                self._mark(name)
+        return answered
+
+    async def _read_names(self, index: int) -> int:
+        answered, found = await self._client.names(index, self._wait)
+        names = usable_names(found)
+        if found - names != self._unusable:
+            self._unusable = found - names
+            fields = {"names": sorted(self._unusable)}
+            log.warning("services with impossible names are ignored", extra={"fields": fields})
+        if changed := names ^ self._catalog:
+            self._catalog = names
+            for name in changed & self._services.keys():
+                self._mark(name)
+            self._update_names()
+        elif 0 < index < answered:  # something was registered, and the names do not tell what
+            self._resync_early.set()
+        return answered
+
+    def _update_names(self) -> None:
+        if self._publish_names is None:
             return
-        self._tables[name] = endpoints
-        old, new = ({one.address for one in table} for table in (before or (), endpoints))
-        log.info(
-            "endpoints changed",
-            extra={
-                "fields": {
-                    "service": name,
-                    "added": sorted(new - old),
-                    "removed": sorted(old - new),
-                    "endpoints": len(new),
-                }
-            },
-        )
-        self._publish(name, endpoints)
+        held = [name for name in self._names if self._has_endpoints(name)]
+        names = tuple(sorted(self._catalog.union(held)))
+        if names != self._names:
+            fields = {
+                "added": sorted({*names} - {*self._names}),
+                "removed": sorted({*self._names} - {*names}),
+            }
+            self._names = names
+            log.info("services changed", extra={"fields": fields})
+            self._call(self._publish_names, names)
+            self._save()
+
+    def _has_endpoints(self, name: str) -> bool:
+        service = self._services.get(name)
+        return service is not None and bool(service.endpoints)
+
+    def _on_change(self, service: WatchedService) -> None:
+        if self._services.get(service.name) is not service or self._loop is None:
+            return  # nobody wants to know any more
+        self._call(self._publish, service.name, service.endpoints)
+        if not service.endpoints:
+            self._update_names()
+        self._save()
+
+    def _call(self, callback: Callable[..., None], *values: object) -> None:
+        try:
+            callback(*values)
+        except Exception:
+            log.exception("discovery was published and not taken")
+
+    def _save(self) -> None:
         if self._snapshot is not None:
-            self._snapshot.save(self._tables)
-
-    async def _watch_names(self) -> None:
-        index = 0
-
-        async def ask() -> None:
-            nonlocal index
-            answered, services = await self._consul.catalog.services(
-                index=index or None, wait=f"{WAIT:g}s"
-            )
-            index = next_index(index, answered)
-            names = tuple(sorted(services))
-            if names != known[0] and self._publish_names is not None:
-                known[0] = names
-                self._publish_names(names)
-
-        known: list[tuple[str, ...]] = [()]
-        await keep_asking("service names", ask)
+            known = self._services.values()
+            tables = {one.name: one.endpoints for one in known if one.endpoints is not None}
+            self._snapshot.save(Tables(tables, self._names))
 
     def _age_samples(self) -> Samples:
-        samples = [(("consul",), self.age)]
-        if self._snapshot is not None and self._snapshot.saved_at:
-            samples.append((("snapshot",), time.time() - self._snapshot.saved_at))
-        return samples
-
-
-class _Watch:
-    """The watch of one service."""
-
-    def __init__(self, watcher: ConsulWatcher, name: str) -> None:
-        self._watcher = watcher
-        self._name = name
-        self._index = 0
-        self._synced = 0.0
-        self._empty_since: float | None = None
-
-    async def run(self) -> None:
-        await keep_asking(self._name, self._ask)
-
-    async def _ask(self) -> None:
-        watcher, name = self._watcher, self._name
-        wait = watcher.wait if self._empty_since is None else HOLD_WAIT
-        if time.monotonic() - self._synced > watcher._resync:
-            self._index = 0
-        if self._index == 0:
-            self._synced = time.monotonic()
-        answered, entries = await watcher.query(
-            name, index=self._index or None, wait=f"{wait:g}s", passing=True
-        )
-        self._index = next_index(self._index, answered)
-        watcher.answered(name)
-        endpoints = endpoints_of(entries)
-        if endpoints or not watcher.table(name) or await self._is_really_empty():
-            self._empty_since = None
-            watcher.set_table(name, endpoints)
-
-    async def _is_really_empty(self) -> bool:
-        """Whether a service that had instances a moment ago can be believed to have none."""
-        _, registered = await self._watcher.query(self._name)
-        if registered:
-            return True
-        now = time.monotonic()
-        if self._empty_since is None:
-            self._empty_since = now
-            log.warning(
-                "service vanished from Consul; its last endpoints stay for now",
-                extra={"fields": {"service": self._name, "seconds": self._watcher._empty_grace}},
-            )
-        return now - self._empty_since >= self._watcher._empty_grace
-
-
-async def keep_asking(what: str, ask: Callable[[], Awaitable[None]]) -> None:
-    """Asks for ever: at once after success, with growing pauses after failures."""
-    pause = RETRY[0]
-    failing = False
-    while True:
-        try:
-            await ask()
-        except FAILURES as error:
-            if not failing:
-                failing = True
-                log.warning(
-                    "Consul does not answer; the last tables stay",
-                    extra={"fields": {"service": what, "error": str(error)}},
-                )
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, RETRY[1])
-        else:
-            if failing:
-                log.info("Consul answers again", extra={"fields": {"service": what}})
-            pause, failing = RETRY[0], False
-            await asyncio.sleep(MIN_INTERVAL)
+        yield ("consul",), self.age
+        if self._snapshot is not None and self._snapshot.age is not None:
+            yield ("snapshot",), self._snapshot.age

@@ -1,148 +1,185 @@
-"""The gateway's own entry in Consul, so that others find it.
+"""The gateway's own registration in Consul: kept for as long as it serves, then gone for good.
 
-Registered once the listener is open, kept up (an agent that restarts may have forgotten it), and
-taken out before a drain begins, so that nobody is sent to a gateway that is leaving. After
-``deregister`` nothing here can bring the entry back.
+A background task registers, and looks every few seconds whether the agent still knows: an agent
+that was restarted without its data does not. ``deregister`` ends that task before it says goodbye,
+and waits for a registration that is on its way: cut off, it might arrive after the goodbye and
+send traffic to a gateway that has stopped. Should even the goodbye fail, Consul's health check
+does, and Consul removes the instance by itself.
+
+The id is ``name-host-port``. Gateways that share a port of one machine (``SO_REUSEPORT``) share
+the registration too: when one of them stops, another renews it at its next look.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
-from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
 
-from siger_gateway.config.schema import RegisterConfig
-from siger_gateway.discovery.client import FAILURES, Consul
+from consul import Check, ConsulException
 
-KEEP_UP: Final = 10.0
-"""Seconds between looks at whether the agent still knows the gateway."""
-RETRY: Final = (0.5, 10.0)
-"""Seconds between attempts, first and last; doubled in between."""
-CHECK: Final = {"interval": "10s", "timeout": "2s", "DeregisterCriticalServiceAfter": "10m"}
-"""The health check; an entry whose process is gone for good removes itself after ten minutes."""
+from siger_gateway.config.schema import RegisterConfig
+from siger_gateway.discovery.backoff import backoff
+from siger_gateway.discovery.consul_client import ConsulClient, split_address
+
+RENEW_INTERVAL: Final = 5.0
+"""Seconds between looks whether the agent still knows this gateway: one small local request."""
 DEREGISTER_TIMEOUT: Final = 2.0
-"""Seconds that a drain waits for Consul to take the entry out."""
+"""Seconds that leaving may take, of the shutdown's time."""
+CHECK_INTERVAL: Final = "10s"
+CHECK_TIMEOUT: Final = "2s"
+REMOVE_AFTER: Final = "1m"
+"""A gateway that has been failing for this long is removed by Consul: its minimum."""
 
 log = logging.getLogger(__name__)
 
 
 class Registrar:
-    """Registers ``config.name`` with this gateway's address and ``port``.
+    """Registers this gateway.
 
-    :param address: ``host:port`` of the Consul agent.
+    :param address: ``host:port`` of the agent.
+    :param config: under which name, and where others reach the gateway.
+    :param port: on which it listens; an address with a port in ``config`` takes precedence.
+    :param check_path: what Consul asks to see whether it is ready.
     """
 
-    def __init__(self, address: str, token: str, config: RegisterConfig, port: int) -> None:
-        self._agent_address = address
-        self._consul = Consul(address, token)
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        config: RegisterConfig,
+        port: int,
+        *,
+        check_path: str = "/health/ready",
+        renew_interval: float = RENEW_INTERVAL,
+    ) -> None:
+        self._client = ConsulClient(address, token)
         self._config = config
-        self._port = port
-        self._id = ""
+        self._host, self._port = _split_configured(config.address, port)
+        self._check_path = check_path
+        self._renew_interval = renew_interval
         self._task: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._leaving = False
+        self.registered = False
+        """Whether the agent was told, as far as we know."""
+        self.service_id = f"{config.name}-{socket.gethostname()}-{self._port}"
 
-    @property
-    def service_id(self) -> str:
-        """The id of the entry; empty until the agent has been reached."""
-        return self._id
+    def __repr__(self) -> str:
+        return f"<Registrar {self.service_id} {'registered' if self.registered else 'absent'}>"
 
     def start(self) -> None:
-        """Registers in the background, as soon as the agent answers."""
-        self._task = asyncio.create_task(self._keep_registered(), name="consul registration")
-
-    async def _keep_registered(self) -> None:
-        pause = RETRY[0]
-        failing = False
-        while True:
-            try:
-                await self._register_if_missing()
-            except FAILURES as error:
-                if not failing:
-                    failing = True
-                    log.warning("not registered in Consul", extra={"fields": {"error": str(error)}})
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, RETRY[1])
-            else:
-                pause, failing = RETRY[0], False
-                await asyncio.sleep(KEEP_UP)
-
-    async def _register_if_missing(self) -> None:
-        if self._id and self._id in await self._consul.agent.services():
-            return
-        address = self._config.address or await self._own_address()
-        local = _is_loopback(self._agent_address)
-        probe = "127.0.0.1" if local and not self._config.address else address
-        self._id = f"{self._config.name}-{socket.gethostname()}-{self._port}"
-        await self._consul.agent.service.register(
-            self._config.name,
-            service_id=self._id,
-            address=address,
-            port=self._port,
-            tags=list(self._config.tags),
-            check={
-                **CHECK,
-                "http": f"http://{_bracketed(probe)}:{self._port}/health/ready",
-                "status": "passing",  # it is serving: the first check need not come first
-            },
-        )
-        log.info(
-            "registered in Consul",
-            extra={"fields": {"id": self._id, "address": f"{_bracketed(address)}:{self._port}"}},
-        )
-
-    async def _own_address(self) -> str:
-        """The address under which others reach this machine.
-
-        Next to a local agent that is what the agent itself advertises; else the address from
-        which the agent is reached (connecting a UDP socket sends nothing, it only picks one).
-        """
-        if _is_loopback(self._agent_address):
-            description = await self._consul.agent.self()
-            return str(description["Member"]["Addr"])
-        host, _, port = self._agent_address.rpartition(":")
-        family, kind, _, _, target = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_DGRAM
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(target)
-            return str(probe.getsockname()[0])
+        """Registers in the background, for as long as it takes, and returns at once."""
+        if self._task is None and not self._leaving:
+            self._task = asyncio.create_task(self._keep(), name="consul registration")
 
     async def deregister(self) -> None:
-        """Takes the entry out, within ``DEREGISTER_TIMEOUT``; final."""
-        await self._stop()
-        if not self._id:
+        """Leaves Consul, in ``DEREGISTER_TIMEOUT`` seconds at most. Nothing registers afterwards,
+        whether it succeeds or not."""
+        self._leaving = True
+        await self._end_task()
+        if self._sending is None:
             return
         try:
             async with asyncio.timeout(DEREGISTER_TIMEOUT):
-                await self._consul.agent.service.deregister(self._id)
-        except (*FAILURES, TimeoutError) as error:
-            log.warning("not deregistered from Consul", extra={"fields": {"error": str(error)}})
+                await self._settle_sending()
+                await self._client.deregister(self.service_id)
+        except (OSError, ConsulException) as error:
+            fields = {"id": self.service_id, "error": str(error) or type(error).__name__}
+            level = logging.WARNING if self.registered else logging.DEBUG
+            log.log(level, "not deregistered; Consul's check will do it", extra={"fields": fields})
         else:
-            log.info("deregistered from Consul", extra={"fields": {"id": self._id}})
-        self._id = ""
-
-    async def _stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            log.info("deregistered", extra={"fields": {"id": self.service_id}})
+        self.registered = False
+        self._sending = None
 
     async def close(self) -> None:
-        await self._stop()
-        self._consul.http.close()
+        """Stops without a word to Consul: ``deregister`` comes before it."""
+        self._leaving = True
+        await self._end_task()
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+        await self._client.close()
+
+    async def _end_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _settle_sending(self) -> None:
+        """Waits for a registration under way, and cuts it off when it takes too long."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending], timeout=DEREGISTER_TIMEOUT / 2)
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            try:
+                if not (self.registered and await self._client.has_service(self.service_id)):
+                    # In a task of its own, so that cancelling this one does not cut it off.
+                    self._sending = asyncio.create_task(self._register())
+                    await asyncio.shield(self._sending)
+            except Exception as error:  # noqa: BLE001 - this task must outlive whatever it is
+                failures += 1
+                if failures == 1:
+                    fields = {"id": self.service_id, "error": str(error) or type(error).__name__}
+                    unforeseen = not isinstance(error, OSError | ConsulException)
+                    log.warning(
+                        "not registered in Consul; trying on",
+                        extra={"fields": fields},
+                        exc_info=unforeseen,
+                    )
+                await asyncio.sleep(backoff(failures))
+            else:
+                failures = 0
+                await asyncio.sleep(self._renew_interval * random.uniform(0.9, 1.1))
+
+    async def _register(self) -> None:
+        host = self._host or await self._reachable_address()
+        authority = f"[{host}]" if ":" in host else host
+        check = Check.http(
+            f"http://{authority}:{self._port}{self._check_path}",
+            CHECK_INTERVAL,
+            timeout=CHECK_TIMEOUT,
+            deregister=REMOVE_AFTER,
+        )
+        await self._client.register(
+            self.service_id, self._config.name, host, self._port, self._config.tags, check
+        )
+        fields = {"id": self.service_id, "address": f"{authority}:{self._port}"}
+        log.info("registered in Consul", extra={"fields": fields})
+        self.registered = True
+
+    async def _reachable_address(self) -> str:
+        """The local address from which the agent is reached.
+
+        When that is the loopback, the agent is on this machine, and the address that it advertises
+        is one at which other machines find us.
+        """
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self._client.host, self._client.port, type=socket.SOCK_DGRAM
+        )
+        family, kind, protocol, _, remote = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(remote)  # of a datagram socket: chooses a route and sends nothing
+            address = str(probe.getsockname()[0])
+        if ip_address(address.partition("%")[0]).is_loopback:
+            with contextlib.suppress(ConsulException):  # its ACL may forbid that
+                return await self._client.agent_address()
+        return address
 
 
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
+def _split_configured(address: str, port: int) -> tuple[str, int]:
+    """``RegisterConfig.address`` is a host, or host and port; IPv6 is bare, or in brackets."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return str(ip_address(address.strip("[]"))), port
     except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        return split_address(address) if ":" in address else (address, port)

@@ -1,129 +1,160 @@
 """The last good tables on disk, so that a gateway can start while Consul is away.
 
-Written a moment after a change (a burst of changes is one write), atomically, and in a thread,
-because ``fsync`` may take long. A snapshot that cannot be written or read is a line in the log and
-nothing more: it never stops the traffic.
+One JSON file, replaced atomically (written beside, synced, renamed), so that a reader sees the old
+or the new one whole. A crash may lose the last rename, and then the older tables are used: they are
+only ever a beginning. Saving never stops anything: a burst of changes is one write, ``fsync`` may
+take its time in a thread, and a disk that fails is logged once. Whatever stands in the file is
+checked before it is believed, and a file that is not ours is left alone until the next save.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import os
-import tempfile
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-import orjson
+import msgspec
 
+from siger_gateway.config.names import parse_host_port
 from siger_gateway.config.schema import EndpointSpec
+from siger_gateway.discovery.answers import MAX_WEIGHT, usable_names
 
-FORMAT: Final = 1
-"""Version of the file's layout."""
-DELAY: Final = 1.0
-"""Seconds between a change and its write."""
-
-Tables = Mapping[str, tuple[EndpointSpec, ...]]
+SAVE_DELAY: Final = 1.0
+"""Seconds between a change and its write, and so at least between two writes."""
+MAX_FILE: Final = 64 * 1024 * 1024
+"""Bytes: a million endpoints. Anything larger is not our file."""
 
 log = logging.getLogger(__name__)
+_serial = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What discovery knows. ``names``: all services in Consul, if these are watched."""
+
+    services: dict[str, tuple[EndpointSpec, ...]]
+    names: tuple[str, ...] = ()
+
+
+class _File(msgspec.Struct):
+    version: Literal[1]
+    saved_at: float  # Unix time
+    names: tuple[str, ...]
+    services: dict[str, tuple[EndpointSpec, ...]]
+
+
+class NotASnapshot(ValueError):
+    """The file holds something else."""
 
 
 class Snapshot:
-    """The file at ``path``; its folder is made when it is first written."""
+    """The file at ``path``; its folder is made when it is first saved.
 
-    def __init__(self, path: Path) -> None:
+    :param delay: seconds, see ``SAVE_DELAY``.
+    """
+
+    def __init__(self, path: Path, delay: float = SAVE_DELAY) -> None:
         self._path = path
-        self._tables: dict[str, tuple[EndpointSpec, ...]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Future[None] | None = None
-        self._failed = False
-        self.saved_at = 0.0
-        """Unix time of the tables on disk; 0.0: there are none."""
+        self._delay = delay
+        self._saved_at: float | None = None
+        self._waiting: Tables | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self._failing = False
 
-    def load(self) -> Tables:
-        """The tables on disk; empty when there is no usable file."""
+    @property
+    def age(self) -> float | None:
+        """Seconds since the tables in the file were right; None: there is none that we know."""
+        return None if self._saved_at is None else max(time.time() - self._saved_at, 0.0)
+
+    def load(self) -> Tables | None:
+        """The tables of the file; None when there is none, or it cannot be used."""
         try:
-            document = orjson.loads(self._path.read_bytes())
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r}")
-            tables = {
-                str(name): tuple(EndpointSpec(_address(one[0]), int(one[1])) for one in endpoints)
-                for name, endpoints in document["services"].items()
-            }
-            self.saved_at = float(document["saved_at"])
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            log.warning(
-                "snapshot ignored",
-                extra={"fields": {"path": str(self._path), "error": repr(error)}},
-            )
-            return {}
-        return tables
+            if not self._path.exists():
+                return None
+            if not self._path.is_file():  # reading a pipe would wait for ever
+                raise NotASnapshot("not a regular file")
+            with self._path.open("rb") as file:
+                found = decode(file.read(MAX_FILE + 1))
+        except (OSError, NotASnapshot) as error:
+            fields = {"path": str(self._path), "error": str(error)}
+            log.warning("discovery snapshot is not used", extra={"fields": fields})
+            return None
+        self._saved_at = found.saved_at
+        return Tables(found.services, found.names)
 
     def save(self, tables: Tables) -> None:
-        """Writes ``tables`` soon."""
-        self._tables = dict(tables)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self._start_writing)
-
-    def _start_writing(self) -> None:
-        self._timer = None
-        if self._writing is not None and not self._writing.done():
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self._start_writing)
-            return
-        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, self._tables)
-
-    def _write(self, tables: Tables) -> None:
-        now = time.time()
-        document = {
-            "format": FORMAT,
-            "saved_at": now,
-            "services": {
-                name: [[one.address, one.weight] for one in endpoints]
-                for name, endpoints in tables.items()
-            },
-        }
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(name, self._path)
-            except OSError:
-                os.unlink(name)
-                raise
-        except OSError as error:
-            if not self._failed:  # said once, not at every change
-                self._failed = True
-                log.warning(
-                    "snapshot not written",
-                    extra={"fields": {"path": str(self._path), "error": str(error)}},
-                )
-        else:
-            self._failed = False
-            self.saved_at = now
+        """Writes the tables soon; later ones that come before that take their place."""
+        self._waiting = tables
+        if self._task is None and not self._closing.is_set():
+            self._task = asyncio.create_task(self._write_soon(), name="discovery snapshot")
 
     async def close(self) -> None:
-        """Writes what is still to be written."""
-        waiting = self._timer is not None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._writing is not None:
-            await self._writing
-        if waiting:
-            await asyncio.get_running_loop().run_in_executor(None, self._write, self._tables)
+        """Writes what waits, now."""
+        self._closing.set()
+        if self._task is not None:
+            await self._task
+
+    async def _write_soon(self) -> None:
+        while self._waiting is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._delay)
+            tables, self._waiting = self._waiting, None
+            saved_at = time.time()
+            try:
+                await asyncio.to_thread(_replace, self._path, encode(tables, saved_at))
+            except OSError as error:
+                if not self._failing:
+                    fields = {"path": str(self._path), "error": str(error)}
+                    log.error("discovery snapshot cannot be saved", extra={"fields": fields})
+                self._failing = True
+            else:
+                self._saved_at = saved_at
+                self._failing = False
+        self._task = None
 
 
-def _address(value: object) -> str:
-    """``host:port`` with a port that exists; raises ``ValueError``."""
-    host, _, port = str(value).rpartition(":")
-    if not host or not 0 < int(port) < 65536:
-        raise ValueError(f"address {value!r}")
-    return str(value)
+def encode(tables: Tables, saved_at: float) -> bytes:
+    """The content of the file; ``saved_at`` is Unix time."""
+    return msgspec.json.encode(_File(1, saved_at, tables.names, tables.services))
+
+
+def decode(content: bytes) -> _File:
+    """:raises NotASnapshot: if it is anything but what ``encode`` makes."""
+    if len(content) > MAX_FILE:
+        raise NotASnapshot("too large")
+    try:
+        found = msgspec.json.decode(content, type=_File)
+        for endpoints in found.services.values():
+            for endpoint in endpoints:
+                parse_host_port(endpoint.address)
+                if not 1 <= endpoint.weight <= MAX_WEIGHT:
+                    raise NotASnapshot(f"weight {endpoint.weight}")
+    except (ValueError, RecursionError) as error:  # msgspec's and BadText are ValueErrors
+        raise NotASnapshot(str(error)) from error
+    names = {*found.names, *found.services}
+    if len(usable_names(names)) < len(names):
+        raise NotASnapshot("a service has an impossible name")
+    return found
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Gateways on one machine may share the folder.
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise

@@ -58,7 +58,7 @@ class Watch:
 
     def push(self, outcome: Outcome) -> None:
         """Takes what became of a message about the job."""
-        if outcome.verdict == "orphan" or len(self.events) >= WATCH_EVENTS:
+        if self.lost or outcome.verdict == "orphan" or len(self.events) >= WATCH_EVENTS:
             self.lose()
         elif outcome.verdict == "legal" and outcome.event is not None:
             self.events.append(outcome.event)

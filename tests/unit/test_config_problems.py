@@ -37,7 +37,7 @@ def problems_of(text: str, environ: dict[str, str] | None = None) -> tuple[Probl
 # fmt: off
 BAD: list[tuple[str, str, int, str, str]] = [
     # YAML itself
-    ("unclosed list", "port: 1\nroutes: [", 3, "", "not valid YAML"),
+    ("unclosed list", "port: 1\nroutes: [", 2, "", "not valid YAML"),
     ("tab as indent", "limits:\n\tbody: 1", 2, "", "not valid YAML"),
     ("bare variable in a flow mapping", "access_log: {path: ${X}}", 1, "", "in quotes"),
     ("control character", "port: 1\n\x00", 2, "", "U+0000 is not allowed"),
@@ -114,7 +114,7 @@ BAD: list[tuple[str, str, int, str, str]] = [
     ("large weight", service("endpoints: [{address: 'a:1', weight: 1001}]"),
      1, "services.s.endpoints[0].weight", "between 1 and 1000"),
     ("sample above one", "access_log: {sample: 1.5}", 1, "access_log.sample", "0.0 and 1.0"),
-    ("two replicas", "jobs: {replicas: 2}", 1, "jobs.replicas", "must be one of 1, 3 or 5, found 2"),
+    ("two replicas", "jobs: {replicas: 2}", 1, "jobs.replicas", "one of 1, 3 or 5, found 2"),
     ("no pool", service("consul: a, pool: {max_connections: 0}"),
      1, "services.s.pool.max_connections", "at least 1"),
     # addresses and networks
@@ -197,7 +197,7 @@ BAD: list[tuple[str, str, int, str, str]] = [
      4, "services.s.consul", "consul_address is empty"),
     ("exposed without Consul", "consul_address: ''\nexpose_services: [a]",
      2, "expose_services[0]", "and no Consul"),
-    ("exposed name with a slash", "expose_services: [a/b]", 1, "expose_services[0]", "service name"),
+    ("exposed name with a slash", "expose_services: [a/b]", 1, "expose_services[0]", "expected"),
     # not yet
     ("planned section", "tls: {cert: a}", 1, "tls", "not supported yet"),
     ("planned section with a missing variable", "auth: {jwt: {secret: '${SIGER_JWT_SECRET}'}}",
