@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import random
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -121,7 +120,6 @@ class ConsulWatcher:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._resync_early = asyncio.Event()
         self._outage = Outage()
-        self._answered_once = False
         self._loop: asyncio.AbstractEventLoop | None = None  # between start and close
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._workers: list[asyncio.Task[None]] = []
@@ -141,12 +139,10 @@ class ConsulWatcher:
 
     @property
     def age(self) -> float:
-        """Seconds since Consul's last answer about the service for which that is longest ago;
-        infinite before the first one, 0 while nothing is watched."""
-        if not self._services:
+        """Seconds since Consul's last answer about the service for which that is longest ago, or
+        since that service was first asked for; 0 while nothing is watched."""
+        if self._loop is None or not self._services:
             return 0.0
-        if self._loop is None or not self._answered_once:
-            return math.inf
         return self._loop.time() - min(one.answered for one in self._services.values())
 
     def exclude(self, service_id: str) -> None:
@@ -272,7 +268,7 @@ class ConsulWatcher:
                 pause = self._resync_interval * random.uniform(0.9, 1.1) - spread
                 await asyncio.wait_for(self._resync_early.wait(), pause)
             self._resync_early.clear()
-            if self.age < 2 * self._resync_interval:
+            if not self._outage.subjects:
                 self._save()  # not for its tables but for its date
             names = [*self._services]
             for name in names:
@@ -300,7 +296,6 @@ class ConsulWatcher:
 
     async def _refresh(self, service: WatchedService, index: int = 0) -> int:
         answered = await service.refresh(index, self._wait)
-        self._answered_once = True
         service.failures = 0
         left = service.hold_left(asyncio.get_running_loop().time())
         if left is not None:

@@ -12,7 +12,7 @@ Failures raise ``consul.ConsulException`` (a status, a body or an index that is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -79,7 +79,8 @@ class ConsulClient:
         :raises ConsulException: also when the ACL hides some (Consul says so since 1.12).
         """
         path = f"/v1/health/service/{service}"
-        return await self._get(_visible(list[Entry]), path, [("consistent", "1")])
+        index, entries = await self._get(_visible(list[Entry]), path, [("consistent", "1")])
+        return index, entries
 
     async def names(self, index: int, wait: float) -> tuple[int, frozenset[str]]:
         """The names of all services; parameters as for ``passing``."""
@@ -114,7 +115,7 @@ class ConsulClient:
         host: str,
         port: int,
         tags: Sequence[str],
-        check: dict[str, str],
+        check: Mapping[str, str],
     ) -> None:
         """Tells the agent of an instance; an instance with the same id is replaced."""
         await self._consul.agent.service.register(
@@ -123,7 +124,7 @@ class ConsulClient:
             address=host,
             port=port,
             tags=list(tags),
-            check=check,
+            check=dict(check),
             replace_existing_checks=True,
         )
 

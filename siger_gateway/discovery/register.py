@@ -32,8 +32,8 @@ DEREGISTER_TIMEOUT: Final = 2.0
 """Seconds that leaving may take, of the shutdown's time."""
 CHECK_INTERVAL: Final = "10s"
 CHECK_TIMEOUT: Final = "2s"
-REMOVE_AFTER: Final = "1m"
-"""A gateway that has been failing for this long is removed by Consul: its minimum."""
+REMOVE_AFTER: Final = "10m"
+"""A gateway that has been failing for this long is removed by Consul."""
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Registrar:
                     # In a task of its own, so that cancelling this one does not cut it off.
                     self._sending = asyncio.create_task(self._register())
                     await asyncio.shield(self._sending)
-            except Exception as error:  # noqa: BLE001 - this task must outlive whatever it is
+            except Exception as error:  # this task must outlive whatever it is
                 failures += 1
                 if failures == 1:
                     fields = {"id": self.service_id, "error": str(error) or type(error).__name__}
@@ -151,6 +151,7 @@ class Registrar:
             timeout=CHECK_TIMEOUT,
             deregister=REMOVE_AFTER,
         )
+        check["status"] = "passing"  # it serves: without this it is absent until the first check
         await self._client.register(
             self.service_id, self._config.name, host, self._port, self._config.tags, check
         )

@@ -1,10 +1,10 @@
 """The table of one service, and when an answer may change it.
 
-order      answers are taken one after the other; one with a lower index than the last is asked for
-           again, because it is either late or from a Consul with a new history
-emptiness  a table does not become empty because of one answer. A second query, decided by a majority
-           of the servers, counts all instances: some, of which none passes, is the truth, and none at
-           all has to stay so for a while (``answers.may_empty``)
+order      answers are taken one after the other; one with a lower index than the last is asked
+           for again, because it is either late or from a Consul with a new history
+emptiness  a table does not become empty because of one answer. A second query, decided by a
+           majority of the servers, counts all instances: some, of which none passes, is the
+           truth, and none at all has to stay so for a while (``answers.may_empty``)
 """
 
 from __future__ import annotations

@@ -193,6 +193,7 @@ async def test_events_during_an_outage_of_the_reader_are_applied_once(
     job_id = await gateway.submit()
     for number in range(3):
         nats.kill()
+        await eventually(lambda: not gateway.queue.connected, "the loss is noticed")
         await nats.start_soon()
         await eventually(lambda: gateway.queue.connected, "connected")
         await gateway.report(job_id, status="processing", progress=number)
