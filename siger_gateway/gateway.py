@@ -125,6 +125,7 @@ class Gateway:
                     self._config.register,
                     self.port,
                 )
+                self._watcher.exclude(self._registrar.service_id)
                 self._registrar.start()
         self._serving = True
         # What exists now lives as long as the process: the collector need not look at it again.

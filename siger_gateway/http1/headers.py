@@ -19,6 +19,9 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Fields about one connection, never forwarded (RFC 9110 section 7.6.1, and those in use)."""
 
+NEVER_DROPPED: Final = frozenset({b"host", b"content-length"})
+"""Fields that ``Connection`` cannot name away: what the next hop frames and routes by."""
+
 TOKEN_CHARACTERS: Final = (
     b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
@@ -51,10 +54,10 @@ def end_to_end(headers: Headers, fields: dict[bytes, bytes], drop: frozenset[byt
 
     :param fields: ``dict(headers)``, to see cheaply whether there is a ``Connection`` field.
     """
-    if b"connection" in fields:
-        for name, value in headers:
-            if name == b"connection" and value not in _PLAIN_OPTIONS:
-                drop = drop | connection_options(value)
+    options = fields.get(b"connection")
+    if options is not None and (options not in _PLAIN_OPTIONS or len(fields) != len(headers)):
+        for value in find_all(headers, b"connection"):
+            drop = drop | (connection_options(value) - NEVER_DROPPED)
     return [header for header in headers if header[0] not in drop]
 
 

@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final
 
 import nats.errors
 import nats.js.errors
@@ -102,8 +102,7 @@ class Connection:
     async def close(self) -> None:
         """Closes; what still waits for an answer gets ``NoAnswer``."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
             self._task = None
         self.problem = "closed"
 
@@ -183,7 +182,8 @@ class Connection:
         """Returns when the client is closed. nats-py's callback is not called on every path."""
         while client.is_connected and not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), POLL)
+                async with asyncio.timeout(POLL):
+                    await self._lost.wait()
 
     def _give_up_waiting(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -216,4 +216,20 @@ def _say(error: BaseException) -> str:
 async def _discard(client: Client) -> None:
     """Closes a client whatever state it is in; a dead socket must not keep us."""
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.close(), 2.0)
+        async with asyncio.timeout(2.0):
+            await client.close()
+
+
+async def end(tasks: Collection[asyncio.Task[Any]], again: float = 1.0) -> None:
+    """Cancels tasks until they are over.
+
+    Once is not always enough: ``asyncio.wait_for`` of Python 3.11, which nats-py uses everywhere,
+    loses a cancellation that comes together with its result (cpython #86296).
+
+    :param again: seconds that a task gets to clean up before it is cancelled once more.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=again)

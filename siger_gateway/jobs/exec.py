@@ -95,7 +95,8 @@ async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), grace)
+            async with asyncio.timeout(grace):
+                await process.wait()
     _signal(process, signal.SIGKILL)
     await process.wait()
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 import orjson
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.jobs.connection import end
 from siger_gateway.jobs.job import ANONYMOUS, no_such_job
 from siger_gateway.jobs.projection import Outcome, Projection
 from siger_gateway.jobs.queue import KEEP_DETAILS, JobQueue, unavailable
@@ -142,8 +143,7 @@ class Ledger:
         """Stops reading."""
         self.release()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
 
     async def get(self, job_id: str) -> JobState:
         """A job as it stands now.
@@ -152,8 +152,8 @@ class Ledger:
         :raises GatewayError: ``not_found``; ``queue_unavailable``: not known here, and the stream
             cannot be asked.
         """
-        await self._settle()
-        job = self._jobs.get(job_id) if self.ready else None
+        is_settled = await self._settle()
+        job = self._jobs.get(job_id) if is_settled and self.ready else None
         if job is None:
             job = await self._queue.find(job_id)
         if job is None:
@@ -312,11 +312,14 @@ class Ledger:
         if job is None:
             raise no_such_job()
 
-    async def _settle(self) -> None:
-        """Waits for this gateway's own writes."""
+    async def _settle(self) -> bool:
+        """Waits for this gateway's own writes; False: the memory lacks some and the stream does
+        not. While NATS is away what is known has to do."""
         self._jobs.expire(time.time())
-        if self._reader.live and self._queue.acked_seq > self._reader.position.seq:
-            await self._reader.reached(self._queue.acked_seq, SETTLE_TIMEOUT)
+        if self._queue.acked_seq <= self._reader.position.seq:
+            return True
+        has_come = await self._reader.reached(self._queue.acked_seq, SETTLE_TIMEOUT)
+        return has_come or not self._queue.connected
 
     def _apply(self, subject: str, data: bytes, seq: int, stored_at: float) -> None:
         parsed = self._queue.subjects.parse(subject)

@@ -30,7 +30,7 @@ from nats.aio.client import Client
 from siger_gateway.config.schema import JobsConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.jobs import stream
-from siger_gateway.jobs.connection import Connection, NoAnswer, NotConnected, SetUpFailed
+from siger_gateway.jobs.connection import Connection, NoAnswer, NotConnected, SetUpFailed, end
 from siger_gateway.jobs.job import ANONYMOUS, JobRequest, derived_job_id, new_job_id
 from siger_gateway.jobs.status import JobState
 from siger_gateway.telemetry.log import utc_timestamp
@@ -102,9 +102,10 @@ class JobQueue:
         if self._in_flight:
             self._idle.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), CLOSE_TIMEOUT)
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._idle.wait()
         if self._repair is not None:
-            self._repair.cancel()
+            await end([self._repair])
         await self.connection.close()
 
     async def submit(

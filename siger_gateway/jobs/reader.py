@@ -99,9 +99,9 @@ class Reader:
 
     async def reached(self, seq: int, timeout: float) -> bool:
         """Waits until the message ``seq`` was applied; False: not within ``timeout`` seconds, or
-        the stream is not being read now."""
+        there is no connection."""
         deadline = asyncio.get_running_loop().time() + timeout
-        while self.live and self.position.seq < seq:
+        while self.position.seq < seq and self._queue.connected:
             moved = asyncio.get_running_loop().create_future()
             self._moved.add(moved)
             try:
@@ -150,7 +150,8 @@ class Reader:
                 self._caught_up()
             while not state.doubt.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(state.doubt.wait(), HEARTBEAT)
+                    async with asyncio.timeout(HEARTBEAT):
+                        await state.doubt.wait()
                 if not client.is_connected:
                     state.end("the connection was lost")
                 elif loop.time() - state.last_sign > 3 * HEARTBEAT:

@@ -215,7 +215,8 @@ class Run:
             trace = None if is_told else error
             _log.warning("a job failed", exc_info=trace, extra={"fields": fields})
             text = str(error) if is_told else f"{type(error).__name__}: {error}"
-            return await self._report(FAILED, error=text[:MAX_ERROR])
+            text = text[:MAX_ERROR].encode(errors="replace").decode()  # no lone surrogates in JSON
+            return await self._report(FAILED, error=text)
         result = work.result()
         try:
             size = len(self._event(COMPLETED, result=result))

@@ -20,6 +20,7 @@ leniently: a field that makes no sense is dropped, a message without a known sta
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -176,7 +177,8 @@ class JobState:
             self.ended_at = event.timestamp if event.ended_at is None else event.ended_at
         if event.details:
             is_short = len(event.details) <= keep_details
-            self.details = event.details if is_short else b""
+            # A copy: orjson's bytes keep the 4 KiB buffer that they were written into.
+            self.details = bytes(memoryview(event.details)) if is_short else b""
             self.details_seq = 0 if is_short else event.seq
         return True
 
@@ -190,9 +192,9 @@ def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
         job_id,
         seq,
         stored_at,
-        type=_text(document.get("type")),
+        type=_shared(document.get("type")),
         name=_text(document.get("name")),
-        tags=tuple(_text(tag) for tag in tags) if isinstance(tags, list) else (),
+        tags=tuple(_shared(tag) for tag in tags) if isinstance(tags, list) else (),
         priority=priority if type(priority) is int and 0 <= priority <= 100 else 0,
         submitted_at=_moment(submitted_at),
     )
@@ -220,7 +222,7 @@ def reported(data: bytes, seq: int, stored_at: float) -> Event | None:
         progress=_progress(document),
         started_at=_moment(document.get("started_at")),
         ended_at=_moment(document.get("ended_at")),
-        worker=_text(document.get("worker") or document.get("provider_id")),
+        worker=_shared(document.get("worker") or document.get("provider_id")),
         details=_details(document, word, status),
     )
 
@@ -235,6 +237,11 @@ def _object(data: bytes) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _shared(value: Any) -> str:
+    """A text that many jobs have in common, held once."""
+    return sys.intern(_text(value))
 
 
 def _moment(value: Any) -> float | None:

@@ -38,7 +38,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
 
-from siger_gateway.jobs.connection import Connection, NotConnected
+from siger_gateway.jobs.connection import Connection, NotConnected, end
 from siger_gateway.jobs.job import LANES
 from siger_gateway.jobs.run import ACK_WAIT, Handler, Job, JobContext, JobFailed, Run
 from siger_gateway.jobs.stream import API_TIMEOUT, Subjects, consumer_name, lanes
@@ -122,9 +122,8 @@ class Worker:
                     slot.cancel()
             await asyncio.wait(slots, timeout=self._stop_grace)
         finally:
-            for slot in slots:
-                slot.cancel()
-            await asyncio.gather(*slots, return_exceptions=True)
+            self.stopping.set()
+            await end(slots, again=self.cancel_grace + API_TIMEOUT)
             if self._side_tasks:
                 await asyncio.wait(self._side_tasks, timeout=API_TIMEOUT)
             await self.connection.close()
@@ -281,4 +280,5 @@ class Worker:
 async def _drain(subscription: Any) -> None:
     """Asks the server to send no more, and waits for what was already on its way."""
     with contextlib.suppress(nats.errors.Error, TimeoutError):
-        await asyncio.wait_for(subscription.drain(), API_TIMEOUT)
+        async with asyncio.timeout(API_TIMEOUT):
+            await subscription.drain()

@@ -101,6 +101,8 @@ def forwarding_headers(
         (b"x-request-id", request_id),
         VIA,
     ]
+    if b"host" not in fields:  # HTTP/1.0; a service of HTTP/1.1 wants one (RFC 9112 section 3.2)
+        headers.append((b"host", b""))
     if b"traceparent" not in fields:
         # A new trace, sampled, as a service without a gateway in front would start it
         # (W3C Trace Context, OpenTelemetry's default sampler).
