@@ -5,8 +5,9 @@ The words of this code base, used in the same sense everywhere (they are Envoy's
 downstream      the side of the client; a *downstream connection* is one that the gateway accepted
 upstream        the side of the service; an *upstream connection* is one that the gateway opened
 listener        an address on which the gateway accepts downstream connections
-route           a rule that matches requests (path, host, method, headers) and says what becomes of them
-cluster         the service behind a route, as the data plane sees it: its endpoints and how to choose
+route           a rule that matches requests by path, host, method and header fields, and says
+                what becomes of them
+cluster         the service behind a route: its endpoints, and how one of them is chosen
 endpoint        one address of a cluster, with its own connections and counters
 exchange        one request and its response passing through the gateway
 phase           one step of an exchange: parse head, match route, filters, select endpoint, acquire

@@ -46,21 +46,26 @@ NATS_START: Final = 10.0
 PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal that a child gets when its parent dies."""
 
-BANNER: Final = """\
-Siger is running on {url}
-  health   {url}/health
-  metrics  {url}/metrics
-  jobs     {url}/api/v1/jobs      (NATS: {nats})
+BANNER: Final = r"""Siger is running on URL
+  health   URL/health
+  metrics  URL/metrics
+  jobs     URL/api/v1/jobs      (NATS: SERVERS)
 
-Try:
-  curl {url}/api/v1/users/42
-  curl {url}/api/v1/jobs -d '{{"type":"ai_training","name":"BERT Fine-tuning",\
-"gpu_type":"A100","gpu_count":4,"priority":10,"params":{{"model":"bert-base","epochs":3}},\
-"tags":["nlp","demo"]}}' -H 'Content-Type: application/json'
-  curl -X DELETE {url}/api/v1/jobs/$(curl -s '{url}/api/v1/jobs?limit=1' | grep -o '[0-9a-f-]\{{36\}}' | head -1)
+Try a proxied call, a job, and its cancellation:
+  curl URL/api/v1/users/42
+  curl URL/api/v1/jobs -H 'Content-Type: application/json' -d 'JOB'
+  curl -X DELETE URL/api/v1/jobs/$(curl -s "URL/api/v1/jobs?limit=1" | grep -o 'NEWEST' | head -1)
 
 Ctrl-C stops everything.
 """
+
+
+EXAMPLE_JOB: Final = (
+    '{"type":"ai_training","name":"BERT Fine-tuning","gpu_type":"A100","gpu_count":4,'
+    '"priority":10,"params":{"model":"bert-base","epochs":3},"tags":["nlp","demo"]}'
+)
+JOB_ID: Final = r"[0-9a-f-]\{36\}"
+"""As grep has it: the newest job's id is the first in the list."""
 
 
 async def run_dev(port: int) -> int:
@@ -90,7 +95,9 @@ async def run_dev(port: int) -> int:
         stack.push_async_callback(gateway.drain)
         await stack.enter_async_context(_demo_worker(nats, config.jobs.stream))
         url = f"http://localhost:{gateway.port}"
-        print(BANNER.format(url=url, nats=nats), flush=True)  # noqa: T201
+        banner = BANNER.replace("URL", url).replace("SERVERS", nats)
+        banner = banner.replace("JOB", EXAMPLE_JOB).replace("NEWEST", JOB_ID)
+        print(banner, flush=True)  # noqa: T201
         await stop.wait()
     return 0
 
@@ -139,6 +146,24 @@ def _answers(address: str) -> bool:
 @asynccontextmanager
 async def _nats_server(store: Path) -> AsyncIterator[str]:
     """A child nats-server with JetStream; yields ``host:port``. Raises ``OSError``."""
+    child, port = _start_nats_server(store)
+    try:
+        async with asyncio.timeout(NATS_START):
+            while not _answers(f"127.0.0.1:{port}"):
+                if child.poll() is not None:
+                    raise OSError(f"nats-server ended with exit code {child.returncode}")
+                await asyncio.sleep(0.02)
+        yield f"127.0.0.1:{port}"
+    except TimeoutError:
+        raise OSError(f"nats-server did not start within {NATS_START:g} s") from None
+    finally:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(5)
+        child.kill()
+
+
+def _start_nats_server(store: Path) -> tuple[subprocess.Popen[bytes], int]:
     beside = Path(sys.executable).parent / "nats-server"
     binary = str(beside) if beside.exists() else shutil.which("nats-server")
     if binary is None:
@@ -149,27 +174,14 @@ async def _nats_server(store: Path) -> AsyncIterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     store.mkdir(parents=True, exist_ok=True)
-    child = subprocess.Popen(  # noqa: ASYNC220 - returns as soon as the child has been forked
+    child = subprocess.Popen(
         [binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(store)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us: the queue stops last
         preexec_fn=_die_with_parent,
     )
-    try:
-        async with asyncio.timeout(NATS_START):
-            while not _answers(f"127.0.0.1:{port}"):
-                if child.poll() is not None:
-                    raise OSError(f"{binary} ended with exit code {child.returncode}")
-                await asyncio.sleep(0.02)
-        yield f"127.0.0.1:{port}"
-    except TimeoutError:
-        raise OSError(f"{binary} did not start within {NATS_START:g} s") from None
-    finally:
-        child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(5)
-        child.kill()
+    return child, port
 
 
 def _die_with_parent() -> None:

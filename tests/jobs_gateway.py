@@ -74,9 +74,10 @@ class JobsGateway:
         self.ledger.release()
         self._server.stop()
         self._client.close()
-        await self._server.close_all_connections()
-        await self.ledger.close()
-        await self.queue.close()
+        async with asyncio.timeout(BOUND):
+            await self._server.close_all_connections()
+            await self.ledger.close()
+            await self.queue.close()
 
     async def live(self) -> JobsGateway:
         await eventually(lambda: self.queue.connected and self.ledger.live, "connected and live")

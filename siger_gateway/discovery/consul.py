@@ -10,8 +10,9 @@ checks, a new port) moves the index of the list, which brings the next resync fo
 Every ``resync_interval`` all services are marked, changed or not: a missed event never lasts.
 
 Fail-static: an error, whatever it is, changes no table (``watched`` says what else does not). The
-next attempt comes after a backoff, and it does not block: the index that we know may come from a
-history that Consul has lost, in which case it could be waited for in vain.
+next attempt comes after a backoff. It does not block, and neither does the next query after the agent
+closed a connection: the index that we know may come from a history that Consul has lost, in which
+case it could be waited for in vain.
 
 Tables that a snapshot on disk knows are published first, before Consul is asked.
 """
@@ -231,9 +232,11 @@ class ConsulWatcher:
     async def _watch(self, subject: str, read: Read, pace: float) -> None:
         """One blocking query after the other, at least ``pace`` seconds apart."""
         loop = asyncio.get_running_loop()
-        index = failures = 0
+        index = failures = losses = 0
         while True:
             began = loop.time()
+            if losses != self._client.losses:
+                index, losses = 0, self._client.losses
             try:
                 answered = await read(index)
             except Exception as error:  # noqa: BLE001 - this task must outlive whatever it is

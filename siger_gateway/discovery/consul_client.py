@@ -132,6 +132,13 @@ class ConsulClient:
         """Removes an instance from the agent; one that it does not know is no error."""
         await self._consul.agent.service.deregister(service_id)
 
+    @property
+    def losses(self) -> int:
+        """Connections that the agent closed so far. When it grows, the agent may be another one,
+        with another history, and indexes from before may never be reached."""
+        losses: int = self._consul.http.losses
+        return losses
+
     async def close(self) -> None:
         """Closes every connection; requests under way fail."""
         self._consul.http.close()
@@ -211,6 +218,7 @@ class _Http(HTTPClient):  # type: ignore[misc]
         self._fields = [(b"host", authority.encode()), (b"user-agent", b"siger-gateway")]
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
+        self.losses = 0
 
     async def get(
         self,
@@ -241,7 +249,7 @@ class _Http(HTTPClient):  # type: ignore[misc]
 
     def close(self) -> None:
         for connection in [*self._open]:
-            connection.abort()
+            self._abort(connection)
 
     async def _fetch(
         self,
@@ -272,7 +280,7 @@ class _Http(HTTPClient):  # type: ignore[misc]
                     await answer.done
                 finally:
                     if not answer.ended:  # else it may already be somebody else's
-                        connection.abort()
+                        self._abort(connection)
         except TimeoutError:
             raise TimeoutError(f"no answer within {timeout:g} s") from None
         try:
@@ -286,13 +294,17 @@ class _Http(HTTPClient):  # type: ignore[misc]
             connection = self._idle.pop()
             if loop.time() - connection.idle_since < IDLE_TIMEOUT:
                 return connection
-            connection.abort()
+            self._abort(connection)
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self), self.host, self.port
             )
         self._open.add(connection)
         return connection
+
+    def _abort(self, connection: UpstreamConnection) -> None:
+        self._open.discard(connection)  # before forget() hears of it: not the agent's doing
+        connection.abort()
 
     # As owner of the connections.
 
@@ -301,7 +313,9 @@ class _Http(HTTPClient):  # type: ignore[misc]
         self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.remove(connection)
+            self.losses += 1
         if connection in self._idle:
             self._idle.remove(connection)
 

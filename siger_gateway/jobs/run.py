@@ -114,8 +114,9 @@ class Run:
         self._message = message
         self._reply = message.reply
         self._attempt = stream.delivery(message.reply).attempt
-        self._started_at = utc_timestamp()
-        self._told = 0.0
+        self._taken_at = utc_timestamp()
+        self._started_at = ""
+        self._told = -PROGRESS_EVERY
         self._side_tasks: set[asyncio.Task[None]] = set()
 
     def cancel(self) -> None:
@@ -156,6 +157,7 @@ class Run:
         if self._attempt > self._host.max_attempts:
             error = f"given up after {self._host.max_attempts} attempts"
             return await self._report(FAILED, error=error)
+        self._started_at = utc_timestamp()
         await self._report(PROCESSING, progress=0)
         try:
             document = orjson.loads(self._message.data)
@@ -246,7 +248,7 @@ class Run:
             "message": "",
             "timestamp": now,
             "worker": self._host.name,
-            "started_at": self._started_at,
+            **({"started_at": self._started_at} if self._started_at else {}),
             **({"ended_at": now} if status in (COMPLETED, FAILED, CANCELLED) else {}),
             **fields,
         }
@@ -264,7 +266,7 @@ class Run:
         """Stores an event, however long it takes."""
         subject = self._host.subjects.status(self.job_id)
         # The same id for every attempt to send it, another one for another delivery of the job.
-        message_id = f"{self.job_id}-{self._attempt}-{self._started_at}-{status}"
+        message_id = f"{self.job_id}-{self._attempt}-{self._taken_at}-{status}"
         try:
             await self._store(subject, self._event(status, **fields), message_id)
         except nats.errors.MaxPayloadError:

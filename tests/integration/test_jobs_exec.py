@@ -29,6 +29,9 @@ async def gateway(nats: NatsServer) -> AsyncIterator[JobsGateway]:
         yield await gateway.live()
 
 
+READ_PARAMS = "import json, sys; print(json.load(sys.stdin)['params']['a'])"
+
+
 def sh(script: str) -> str:
     return f"sh -c {shlex.quote(script)}"
 
@@ -39,10 +42,7 @@ def sh(script: str) -> str:
         (sh("""echo working; echo '{"loss": 0.1}'"""), {"loss": 0.1}),
         (sh("echo just text"), "just text"),
         (sh("cat >/dev/null"), None),
-        (
-            f'{sys.executable} -c \'import json,sys; print(json.load(sys.stdin)["params"]["a"])\'',
-            5,
-        ),
+        (f"{sys.executable} -c {shlex.quote(READ_PARAMS)}", 5),
     ],
 )
 async def test_what_a_program_prints_is_the_result(

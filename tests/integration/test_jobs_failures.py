@@ -196,13 +196,22 @@ async def test_events_during_an_outage_of_the_reader_are_applied_once(
         await eventually(lambda: not gateway.queue.connected, "the loss is noticed")
         await nats.start_soon()
         await eventually(lambda: gateway.queue.connected, "connected")
-        await gateway.report(job_id, status="processing", progress=number)
+        js = gateway.queue.connection.client().jetstream()  # confirmed: the next kill is hard
+        event = {"status": "processing", "progress": number}
+        await js.publish(gateway.queue.subjects.status(job_id), orjson.dumps(event))
     await gateway.live()
     await eventually(lambda: gateway.metrics.job_events["processing"] == 3, "three events")
     assert gateway.metrics.job_events == {"queued": 1, "processing": 3}
 
 
-async def test_a_stream_that_was_deleted_is_made_and_read_anew(gateway: JobsGateway) -> None:
+async def test_a_stream_that_was_deleted_is_made_and_read_anew(
+    nats: NatsServer, gateway: JobsGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siger_gateway.jobs.reader.HEARTBEAT", 0.1)
+    nats.kill()
+    await eventually(lambda: not gateway.queue.connected, "the loss is noticed")
+    await nats.start_soon()
+    await gateway.live()  # a reader with the short interval
     old = [await gateway.submit() for _ in range(3)]
     async with gateway.events(old[0]) as stream:
         await stream.next()
