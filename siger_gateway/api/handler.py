@@ -15,6 +15,7 @@ import orjson
 from tornado.web import HTTPError, RequestHandler
 
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError
+from siger_gateway.http1.tornado import TornadoConsumer
 
 _REASONS: Final = {
     404: "not_found",
@@ -62,6 +63,9 @@ class ApiHandler(RequestHandler):
             error = GatewayError("internal")
         if error.status == 405:
             error.headers["Allow"] = ", ".join(self._methods())
+        connection = self.request.connection
+        if isinstance(connection, TornadoConsumer):  # for the access log and the metrics
+            connection.reason = error.reason
         self.set_status(error.status)
         for name, value in error.headers.items():
             self.set_header(name, value)

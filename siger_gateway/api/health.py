@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from tornado.web import RequestHandler
 
 from siger_gateway import __version__
+from siger_gateway.api.handler import ApiHandler
 
 CONTENT_TYPE = "application/health+json"
 
@@ -77,16 +77,12 @@ STALE_DISCOVERY = 180.0
 """Seconds without an answer of Consul at which its check warns: three resyncs have failed."""
 
 
-class HealthHandler(RequestHandler):
+class HealthHandler(ApiHandler):
     """One of the three endpoints, by ``probe``: ``health``, ``live`` or ``ready``."""
 
     def initialize(self, probe: str, facts: Callable[[], Facts]) -> None:
         self._probe = probe
         self._facts = facts
-
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
-        self.set_header("Cache-Control", "no-store")
 
     def get(self) -> None:
         facts = self._facts()

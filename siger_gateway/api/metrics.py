@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from tornado.web import RequestHandler
-
+from siger_gateway.api.handler import ApiHandler
 from siger_gateway.telemetry.metrics import Metrics
 
 
-class MetricsHandler(RequestHandler):
+class MetricsHandler(ApiHandler):
     def initialize(self, metrics: Metrics) -> None:
         self._metrics = metrics
-
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
 
     def get(self) -> None:
         body, content_type = self._metrics.render(self.request.headers.get("Accept", ""))

@@ -10,7 +10,7 @@ checks, a new port) moves the index of the list, which brings the next resync fo
 Every ``resync_interval`` all services are marked, changed or not: a missed event never lasts.
 
 Fail-static: an error, whatever it is, changes no table (``watched`` says what else does not). The
-next attempt comes after a backoff. It does not block, and neither does the next query after the agent
+next attempt comes after a backoff. It does not block, and neither does a query after the agent has
 closed a connection: the index that we know may come from a history that Consul has lost, in which
 case it could be waited for in vain.
 

@@ -34,7 +34,8 @@ class TornadoConsumer(httputil.HTTPConnection):
 
     :param extra: response fields of the gateway, such as the request id.
     :param reject: answers (instead of ``finished``) when the request turns out not to be valid.
-    :param finished: called once with the status, or with 0 when the client went away first.
+    :param finished: called once with the status and the reason that the handler left in
+        ``reason``; the status is 0 when the client went away first.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class TornadoConsumer(httputil.HTTPConnection):
         stream: DownstreamStream,
         extra: Headers,
         reject: Callable[[ProtocolError], None],
-        finished: Callable[[int], None],
+        finished: Callable[[int, str], None],
         remote_ip: str,
     ) -> None:
         self.context = RequestContext(remote_ip, stream.scheme.decode())
@@ -55,6 +56,8 @@ class TornadoConsumer(httputil.HTTPConnection):
         self._reject = reject
         self._finished = finished
         self._status = 0
+        self.reason = ""
+        """Why the handler answers with an error: a key of ``errors.REASONS``, or ""."""
         self._done = False
         self._close_callback: Callable[[], None] | None = None
         self._writable: Future[None] = get_running_loop().create_future()
@@ -108,7 +111,7 @@ class TornadoConsumer(httputil.HTTPConnection):
             callback()
         if self._delegate is not None:
             self._delegate.on_connection_close()
-        self._finished(0)
+        self._finished(0, "downstream_closed")
 
     def pause_response(self) -> None:
         if self._writable.done():
@@ -156,4 +159,4 @@ class TornadoConsumer(httputil.HTTPConnection):
             self._done = True
             self._close_callback = None
             self._stream.send_end([])
-            self._finished(self._status)
+            self._finished(self._status, self.reason)

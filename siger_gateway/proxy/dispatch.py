@@ -130,8 +130,8 @@ class Dispatcher:
             client=client,
         )
 
-        def finished(status: int) -> None:
-            account(status=status or 499, reason="" if status else "downstream_closed")
+        def finished(status: int, reason: str) -> None:
+            account(status=status or 499, reason=reason)
 
         def reject(error: ProtocolError) -> None:
             account(status=REASONS[error.reason].status, reason=error.reason)
