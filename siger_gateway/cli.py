@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -21,7 +22,7 @@ import orjson
 import uvloop
 
 from siger_gateway import __version__
-from siger_gateway.config.load import Loaded, load
+from siger_gateway.config.load import Loaded, load, loads
 from siger_gateway.config.problem import ConfigError
 from siger_gateway.config.render import render_default
 from siger_gateway.dev import run_dev
@@ -110,14 +111,31 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     path = Path(arguments.config)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_default(), encoding="utf-8")
-        print(f"no configuration at {path}: wrote a default one", file=sys.stderr)  # noqa: T201
-    loaded = load(path)
+    loaded = load(path) if path.exists() else _write_default(path)
     logs.configure(loaded.config.log_level)
     _log_warnings(loaded)
+    _raise_file_limit()
     return _run(_serve_until_stopped(loaded, path))
+
+
+def _write_default(path: Path) -> Loaded:
+    text = render_default()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:  # a read-only file system: the defaults hold all the same
+        said = f"and a default one cannot be written: {error.strerror}"
+    else:
+        said = "wrote a default one"
+    print(f"no configuration at {path}: {said}", file=sys.stderr)  # noqa: T201
+    return loads(text, str(path))
+
+
+def _raise_file_limit() -> None:
+    """Every connection is a file descriptor; shells often allow fewer than the kernel does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve_until_stopped(loaded: Loaded, path: Path) -> int:

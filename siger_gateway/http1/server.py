@@ -310,15 +310,15 @@ class DownstreamConnection(asyncio.Protocol):
         if self._lingering:
             if now - self._last_read > LINGER:
                 self._transport.abort()
+        elif self._stalled_since:
+            if now - self._stalled_since > limits.idle_timeout:
+                self._transport.abort()
         elif self._request is None:
             if self.head_since:
                 if now - self.head_since > limits.header_timeout:
                     self._refuse(ProtocolError("request_timeout", "The head took too long."))
             elif now - self._last_read > limits.idle_timeout:
                 self._transport.close()
-        elif self._stalled_since:
-            if now - self._stalled_since > limits.idle_timeout:
-                self._transport.abort()
         elif (
             not self._ended
             and not self._reading_paused
