@@ -49,10 +49,12 @@ class ConsulServer:
             consul.start()
 
     :param extra: configuration in HCL, such as ACL rules.
+    :param token: what the methods of this class send; it has to be allowed everything.
     """
 
-    def __init__(self, extra: str = "") -> None:
+    def __init__(self, extra: str = "", token: str = "") -> None:
         self._extra = extra
+        self._token = token
         self._directory = tempfile.mkdtemp(prefix="siger-consul-")
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: list[int] = []
@@ -164,12 +166,12 @@ class ConsulServer:
     def deregister(self, service_id: str) -> None:
         self.call("PUT", f"/v1/agent/service/deregister/{service_id}")
 
-    def call(self, method: str, path: str, body: object = None, token: str = "") -> Any:
+    def call(self, method: str, path: str, body: object = None) -> Any:
         """One request to the HTTP API; returns the parsed answer."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self.address}{path}", data, method=method)
-        if token:
-            request.add_header("X-Consul-Token", token)
+        if self._token:
+            request.add_header("X-Consul-Token", self._token)
         with urllib.request.urlopen(request, timeout=START_TIMEOUT) as response:
             content = response.read()
         return json.loads(content) if content else None

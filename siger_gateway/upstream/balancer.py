@@ -36,13 +36,14 @@ class RoundRobin:
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         schedule = self._schedule
-        for _ in schedule:  # the first one is nearly always right
-            position = self._position
-            self._position = position + 1 if position + 1 < len(schedule) else 0
-            endpoint = schedule[position]
-            if endpoint not in tried:
-                return endpoint
-        return None
+        if tried or not schedule:
+            # Any other one, and the turns stay as they are: a retry that took the next turn would
+            # make a dead endpoint and its neighbour swallow the turns of the whole table.
+            left = [endpoint for endpoint in schedule if endpoint not in tried]
+            return random.choice(left) if left else None
+        position = self._position
+        self._position = position + 1 if position + 1 < len(schedule) else 0
+        return schedule[position]
 
 
 class Random:

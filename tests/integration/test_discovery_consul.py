@@ -316,26 +316,14 @@ async def test_without_a_valid_token_the_table_stays_for_the_grace(
     """Consul answers with an empty list then, not with an error."""
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "of the environment")
     path = tmp_path / "discovery.json"
-    service = {"Name": "users", "ID": "users-1", "Port": 9001, "Address": "127.0.0.1"}
-    with ConsulServer(ACL) as consul:
-        await _until_the_token_works(consul, service)
+    with ConsulServer(ACL, token="let-me-in") as consul:
+        consul.register("users", "users-1", port=9001)
         async with Watch(consul.address, "users", token="let-me-in", snapshot=path) as watch:
             await watch.until(ONE)
         monkeypatch.delenv("CONSUL_HTTP_TOKEN")
         async with Watch(consul.address, "users", snapshot=path, resync_interval=0.2) as watch:
             await eventually(lambda: "keeping the table" in caplog.text, "doubt")
             assert watch.table() == [ONE]
-
-
-async def _until_the_token_works(consul: ConsulServer, service: dict[str, object]) -> None:
-    def works() -> bool:
-        try:
-            consul.call("PUT", "/v1/agent/service/register", service, token="let-me-in")
-            return bool(consul.call("GET", "/v1/health/service/users", token="let-me-in"))
-        except OSError:  # ACLs begin to work some moments after the leader was elected
-            return False
-
-    await eventually(works, "ACLs")
 
 
 async def test_closing_leaves_no_task_and_no_socket(consul: ConsulServer) -> None:

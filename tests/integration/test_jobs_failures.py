@@ -74,8 +74,16 @@ async def test_known_jobs_are_answered_while_nats_is_away(
     await eventually(lambda: not gateway.queue.connected, "the loss is noticed")
     assert (await gateway.job(job_id))["status"] == "queued"
     assert len((await gateway.call("GET", JOBS)).json["jobs"]) == 1
-    refused = await gateway.call("DELETE", f"{JOBS}/{job_id}")
-    assert (refused.status, refused.json["reason"]) == (503, "queue_unavailable")
+    for method, path, body in [
+        ("DELETE", f"{JOBS}/{job_id}", None),
+        ("POST", JOBS, {"type": "t", "name": "n"}),
+    ]:
+        refused = await gateway.call(method, path, body)
+        assert (refused.status, refused.json["reason"]) == (503, "queue_unavailable")
+    await nats.start_soon()
+    await gateway.live()
+    js = gateway.queue.connection.client().jetstream()
+    assert (await js.stream_info("jobs")).state.messages == 1  # what was refused does not come
 
 
 async def test_every_accepted_job_survives_kill_9_exactly_once(
@@ -137,6 +145,19 @@ async def test_an_unconfirmed_submission_names_the_job_and_may_be_repeated(
     assert repeated.status == 202
     assert repeated.json["job_id"] == answer.json["job_id"]
     assert await submitted_ids(gateway) == {answer.json["job_id"]: 1}
+
+
+async def test_a_connection_lost_while_waiting_is_told_at_once(
+    nats: NatsServer, gateway: JobsGateway
+) -> None:
+    nats.pause()
+    waiting = asyncio.create_task(gateway.call("POST", JOBS, {"type": "t", "name": "n"}))
+    await eventually(lambda: gateway.queue._in_flight, "it waits for its confirmation")
+    nats.kill()
+    async with asyncio.timeout(2.0):  # not the five seconds of an ordinary timeout
+        answer = await waiting
+    assert (answer.status, answer.json["reason"]) == (503, "queue_ambiguous")
+    assert answer.json["job_id"]
 
 
 async def test_a_server_that_hangs_is_given_up(

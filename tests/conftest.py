@@ -1,0 +1,47 @@
+"""Fixtures of the integration tests: real processes and real services on free ports."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.running import RunningGateway, Script, Upstream
+
+Serve = Callable[[str], Awaitable[RunningGateway]]
+Services = Callable[..., Awaitable[list[Upstream]]]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """``await serve(yaml)`` starts a gateway; all are killed at the end."""
+    started: list[RunningGateway] = []
+
+    async def start(config: str) -> RunningGateway:
+        folder = tmp_path / f"gateway{len(started)}"
+        folder.mkdir()
+        gateway = RunningGateway(folder, config)
+        started.append(gateway)
+        await gateway.start()
+        return gateway
+
+    yield start
+    for gateway in started:
+        await gateway.stop()
+
+
+@pytest.fixture
+async def services() -> AsyncIterator[Services]:
+    """``await services(script, script)`` starts a service for each script."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(*scripts: Script) -> list[Upstream]:
+            upstreams = [Upstream(script) for script in scripts]
+            for upstream in upstreams:
+                await upstream.start()
+                stack.push_async_callback(upstream.stop)
+            return upstreams
+
+        yield start

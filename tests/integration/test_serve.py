@@ -1,0 +1,255 @@
+"""A gateway's life: start, reload, drain, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Serve, Services
+from tests.running import BOUND, RunningGateway, Served, Upstream, answer_ok, eventually
+
+REQUESTS = 10_000
+CLIENTS = 50
+
+
+def routed(upstream: Upstream, rest: str = "") -> str:
+    return (
+        'consul_address: ""\nnats_address: ""\n'
+        f'services: {{s: {{endpoints: ["{upstream.address}"]}}}}\n'
+        f"routes: [{{name: r, match: {{path_prefix: /}}, service: s}}]\n{rest}"
+    )
+
+
+async def test_no_accepted_request_is_lost_in_a_shutdown(serve: Serve, services: Services) -> None:
+    (upstream,) = await services(answer_ok)
+    old = await serve(routed(upstream))
+    new = await serve(routed(upstream))
+    left = REQUESTS
+    refused = 0
+
+    async def client(number: int) -> int:
+        """Sends one request after the other, from the old gateway until it takes no more."""
+        nonlocal left, refused
+        gateway, answered = old, 0
+        while left > 0:
+            try:
+                connecting = gateway.connect()
+                connection = await connecting.__aenter__()
+            except ConnectionRefusedError:  # never accepted: an honest no
+                refused += 1
+                gateway = new
+                continue
+            try:
+                while left > 0:
+                    left -= 1
+                    if left == REQUESTS // 2:
+                        old.send(signal.SIGTERM)
+                    answer = await connection.request("GET /")
+                    assert answer.status == 200
+                    answered += 1
+                    if answer.headers.get("connection") == "close":
+                        break
+            finally:
+                await connecting.__aexit__(None, None, None)
+        return answered
+
+    assert sum(await asyncio.gather(*map(client, range(CLIENTS)))) == REQUESTS
+    assert refused
+    assert await old.wait() == 0
+
+
+async def test_a_drain_waits_for_the_response_in_flight(serve: Serve, services: Services) -> None:
+    go_on = asyncio.Event()
+
+    async def script(upstream: Upstream, served: Served) -> None:
+        await served.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        await go_on.wait()
+        await served.send(b"cd")
+
+    (upstream,) = await services(script)
+    gateway = await serve(routed(upstream))
+    async with gateway.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.head()
+        gateway.send(signal.SIGTERM)
+        await gateway.line("draining")
+        go_on.set()
+        assert await client.reader.readexactly(4) == b"abcd"
+        assert await client.at_eof()
+    assert await gateway.wait() == 0
+
+
+async def test_a_second_signal_ends_a_drain_at_once(serve: Serve, services: Services) -> None:
+    async def script(upstream: Upstream, served: Served) -> None:
+        await served.reader.read()
+
+    (upstream,) = await services(script)
+    gateway = await serve(routed(upstream))
+    async with gateway.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        async def arrived() -> bool:
+            return bool(upstream.served)
+
+        await eventually(arrived)
+        gateway.send(signal.SIGTERM)
+        await gateway.line("draining")
+        gateway.send(signal.SIGTERM)
+        assert await gateway.wait() == 1
+
+
+async def test_ready_fails_while_draining_and_live_does_not(
+    serve: Serve, services: Services
+) -> None:
+    (upstream,) = await services(answer_ok)
+    gateway = await serve(routed(upstream))
+    async with gateway.connect() as first, gateway.connect() as second:
+        for client in (first, second):
+            assert (await client.request("GET /health/ready")).status == 200
+        gateway.send(signal.SIGTERM)
+        await gateway.line("draining")
+        assert (await first.request("GET /health/ready")).status == 503
+        assert (await second.request("GET /health/live")).status == 200
+    assert await gateway.wait() == 0
+
+
+async def test_health_fails_when_no_service_has_an_endpoint(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nothing:
+        gateway = await serve(
+            f'consul_address: "127.0.0.1:{nothing.getsockname()[1]}"\nnats_address: ""\n'
+            "services: {s: {consul: s}}\n"
+            "routes: [{name: r, match: {path_prefix: /}, service: s}]\n"
+        )
+        answer = await gateway.get("/health")
+        assert (answer.status, answer.json["status"]) == (503, "fail")
+        assert answer.headers["content-type"] == "application/health+json"
+        answer = await gateway.get("/x")
+        assert (answer.status, answer.json["reason"]) == (503, "no_endpoints")
+        assert (await gateway.get("/health/live")).status == 200
+
+
+async def test_a_reload_takes_the_new_routes_and_cuts_nothing(
+    serve: Serve, services: Services
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(upstream: Upstream, served: Served) -> None:
+        await served.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        await go_on.wait()
+        await served.send(b"cd")
+
+    before, after = await services(slow, answer_ok)
+    gateway = await serve(routed(before))
+    async with gateway.connect() as streaming, gateway.connect() as kept:
+        await kept.request("GET /health")
+        await streaming.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await streaming.head()
+        gateway.write_config(routed(after))
+        assert (await gateway.reload())["message"] == "reloaded"
+        assert (await kept.request("GET /")).body == b"%d" % after.port
+        go_on.set()
+        assert await streaming.reader.readexactly(4) == b"abcd"
+    assert await gateway.metric('siger_config_reloads_total{outcome="ok"}') == 1
+
+
+async def test_a_bad_configuration_never_replaces_a_running_one(
+    serve: Serve, services: Services
+) -> None:
+    (upstream,) = await services(answer_ok)
+    gateway = await serve(routed(upstream))
+    gateway.write_config(routed(upstream, "routess: []\n"))
+    refused = await gateway.reload()
+    assert "routess: unknown key" in refused["problem"]
+    assert str(gateway.config_path) in refused["problem"]
+    assert (await gateway.get("/")).status == 200
+    assert await gateway.metric('siger_config_reloads_total{outcome="refused"}') == 1
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "siger_gateway", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+        cwd=cwd,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("port: [\n", ":2:1: not valid YAML"),
+        ("prot: 1\n", ':1:1: prot: unknown key; did you mean "port"?'),
+        ("limits: {body: lots}\n", ":1:16: limits.body: expected a size"),
+        ("tls: {cert: c, key: k}\n", ":1:1: tls: not supported yet"),
+    ],
+)
+def test_a_bad_configuration_is_named_with_file_and_line(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    for command in ("serve", "check", "routes"):
+        done = run(command, "--config", str(path))
+        assert done.returncode == 2
+        assert f"{path}{said}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_said_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = tmp_path / "c.yaml"
+        path.write_text(f'port: "127.0.0.1:{port}"\nconsul_address: ""\nnats_address: ""\n')
+        done = run("serve", "--config", str(path))
+    assert done.returncode == 1
+    line = json.loads(done.stderr.splitlines()[-1])
+    assert (line["message"], line["port"]) == ("cannot listen", f"127.0.0.1:{port}")
+    assert "in use" in line["error"]
+    assert "Traceback" not in done.stderr
+
+
+async def test_without_a_configuration_a_default_one_is_written_and_served(
+    tmp_path: Path,
+) -> None:
+    gateway = RunningGateway(tmp_path, "")
+    gateway.config_path = tmp_path / "new" / "config.yaml"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "siger_gateway",
+        "serve",
+        "--config",
+        str(gateway.config_path),
+        env={"SIGER_PORT": "127.0.0.1:0", "SIGER_DATA_DIR": str(tmp_path)},
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    gateway.process = process
+    gateway._reader = asyncio.create_task(gateway._read())
+    gateway.port = int((await gateway.line("serving"))["port"])
+    assert "wrote a default one" in gateway.lines[0]["message"]
+    assert (await gateway.get("/health/live")).status == 200
+    await gateway.stop()
+    assert run("check", "--config", str(gateway.config_path)).returncode == 0
+
+
+def test_check_and_routes_show_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "services: {s: {endpoints: ['127.0.0.1:1']}}\nexpose_services: [s]\n"
+        "routes: [{name: r, match: {path_prefix: /a, methods: [GET]}, service: s}]\n"
+    )
+    assert run("check", "--config", str(path)).stdout == f"{path}: ok\n"
+    table = run("routes", "--config", str(path)).stdout
+    assert "GET /a/*" in table
+    rows = json.loads(run("routes", "--config", str(path), "--json").stdout)
+    assert {"health", "metrics", "jobs", "r", "services/s"} <= {row["name"] for row in rows}
