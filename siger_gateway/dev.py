@@ -93,6 +93,8 @@ async def run_dev(port: int) -> int:
             return _give_up(f"cannot listen on port {port}: {error.strerror or error}")
         stack.push_async_callback(gateway.close)
         stack.push_async_callback(gateway.drain)
+        if not await gateway.jobs_connected(NATS_START):
+            return _give_up(f"cannot use the NATS at {nats}; the log says why")
         await stack.enter_async_context(_demo_worker(nats, config.jobs.stream))
         url = f"http://localhost:{gateway.port}"
         banner = BANNER.replace("URL", url).replace("SERVERS", nats)

@@ -13,6 +13,7 @@ table names clusters and the exchange finds them there. They are joined here and
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from dataclasses import replace
@@ -132,6 +133,14 @@ class Gateway:
         gc.collect()
         gc.freeze()
         log.info("serving", extra={"fields": {"port": self.port}})
+
+    async def jobs_connected(self, timeout: float) -> bool:
+        """Waits, ``timeout`` seconds at most, until jobs can be submitted."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not self._queue.connected and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        return self._queue.connected
 
     def reload(self, config: Config) -> None:
         """Takes over a new, checked configuration, without closing anything that is in use."""

@@ -27,7 +27,7 @@ TRIES = 5
 def free_ports(count: int) -> list[int]:
     """Different ports, free for TCP and UDP (Serf uses both)."""
     with contextlib.ExitStack() as stack:
-        ports = []
+        ports: list[int] = []
         while len(ports) < count:
             stream = stack.enter_context(socket.socket())
             datagram = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))

@@ -1,8 +1,10 @@
 """Where the endpoints of services come from.
 
-``consul``         the watcher: keeps the tables of the watched services and publishes each change
+``consul``         the watcher: notices changes and publishes the tables of the watched services
+``watched``        the table of one service, and which answers may change it
 ``consul_client``  Consul's HTTP API, typed, without threads
 ``answers``        what Consul's answers mean: pure functions
+``backoff``        how long to wait after failures; ``outage`` says in the log that there are any
 ``register``       the gateway's own registration
 ``snapshot``       the last good tables on disk, for a start without Consul
 

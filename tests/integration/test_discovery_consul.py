@@ -244,6 +244,20 @@ async def test_among_many_services_what_no_check_tells_is_found_by_the_resync(
         await watch.until("127.0.0.1:8", ONE, TWO, THREE)
 
 
+async def test_among_many_services_a_registration_brings_the_resync_forward(
+    consul: ConsulServer,
+) -> None:
+    register_three(consul)
+    consul.register("orders", "orders-1", port=9101)
+    async with Watch(
+        consul.address, "orders", "users", max_blocking=1, resync_interval=3600
+    ) as watch:
+        await watch.until(ONE, TWO, THREE)
+        await watch.until("127.0.0.1:9101", service="orders")
+        consul.call("PUT", "/v1/agent/service/register", {"Name": "orders", "ID": "o", "Port": 8})
+        await watch.until("127.0.0.1:8", "127.0.0.1:9101", service="orders")
+
+
 async def test_among_many_services_a_restart_of_consul_is_survived(
     consul: ConsulServer, caplog: pytest.LogCaptureFixture
 ) -> None:

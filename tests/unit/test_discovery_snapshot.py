@@ -52,7 +52,7 @@ async def test_closing_writes_at_once_what_was_to_be_written_later(path: Path) -
 async def test_a_burst_of_changes_is_one_write_of_the_last(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    syncs = []
+    syncs: list[int] = []
     monkeypatch.setattr(os, "fsync", syncs.append)
     await save(path, *(Tables({"users": USERS[:n]}) for n in (0, 1, 2)))
     assert Snapshot(path).load() == Tables({"users": USERS})
