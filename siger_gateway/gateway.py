@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -136,10 +137,9 @@ class Gateway:
 
     async def jobs_connected(self, timeout: float) -> bool:
         """Waits, ``timeout`` seconds at most, until jobs can be submitted."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while not self._queue.connected and loop.time() < deadline:
-            await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._queue.connection.wait()
         return self._queue.connected
 
     def reload(self, config: Config) -> None:
