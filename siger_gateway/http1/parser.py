@@ -136,7 +136,7 @@ class RequestParser:
         self._target = b""
         self._headers: Headers = []
         self._current: Request | None = None
-        self._seen_host = b""
+        self._seen_host: bytes | None = None
         self._fed = 0  # bytes fed since the head in progress began, or a little more
         self.in_head = False
         self.started: list[Request] = []
@@ -176,9 +176,9 @@ class RequestParser:
             self._current = None
 
     def _head_too_large(self) -> ProtocolError:
-        reason = "headers_too_large"
-        if len(self._target) > self._header_limit:
-            reason = "uri_too_long"
+        # It may have come piece by piece: whichever made up most of it is to blame.
+        mostly_target = len(self._target) > self._header_limit // 2
+        reason = "uri_too_long" if mostly_target else "headers_too_large"
         return ProtocolError(reason, f"The limit is {self._header_limit} bytes.")
 
     def _ignore_upgrade(self, rest: bytes) -> None:
@@ -235,7 +235,7 @@ class RequestParser:
             request.http10 = version == "1.0"
         if target[0] != SLASH or HASH in target:
             self._check_odd_target(request)
-        if len(fields) != len(headers) or fields.get(b"host") != self._seen_host:
+        if len(fields) != len(headers) or fields.get(b"host", b"") != self._seen_host:
             self._check_host(request)
         if len(headers) > MAX_FIELDS:
             raise ProtocolError("headers_too_large", f"More than {MAX_FIELDS} header fields.")
