@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from time import perf_counter
 
 from siger_gateway.http1.parser import Request
 from siger_gateway.http1.stream import DownstreamStream
@@ -48,7 +49,7 @@ class Accounts:
         :param reason: of a local reply or a broken response; "" when all went well.
         :param detail: what only the operator may know of it.
         """
-        elapsed = time.perf_counter() - started
+        elapsed = perf_counter() - started
         self.count(stats, request.method, status, elapsed)
         if reason:
             self.metrics.local_replies[reason] += 1

@@ -6,9 +6,9 @@ table by assignment, and an exchange keeps the route that it started with.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Final
 
 from siger_gateway.errors import REASONS, GatewayError
@@ -43,7 +43,7 @@ class Dispatcher:
         self._accounts = accounts
 
     def dispatch(self, request: Request, stream: DownstreamStream) -> Consumer:
-        started = time.perf_counter()
+        started = perf_counter()
         self._accounts.metrics.in_flight += 1
         identity = request_id(request.fields)
         path = request.path
@@ -76,7 +76,7 @@ class Dispatcher:
 
     def reject(self, error: ProtocolError, stream: DownstreamStream) -> None:
         """Answers what was no request: it has no route, no method and no id."""
-        started = time.perf_counter()
+        started = perf_counter()
         self._accounts.metrics.in_flight += 1
         request = Request(b"-", b"-", [], False)
         identity = request_id(request.fields)

@@ -12,7 +12,7 @@ client cannot take half a response for the whole.
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 from typing import Final
 
 from siger_gateway.errors import GatewayError
@@ -209,7 +209,7 @@ class Exchange:
         self._status = status = response.status
         statistics = route.cluster.stats
         statistics.outcomes[OUTCOMES[status]] += 1
-        statistics.duration.observe(time.perf_counter() - self._attempt_started)
+        statistics.duration.observe(perf_counter() - self._attempt_started)
         fields = response.fields
         headers = end_to_end(response.headers, fields, NOT_RETURNED)
         headers.append((b"x-request-id", self._request_id))
@@ -290,7 +290,7 @@ class Exchange:
             another = self._select_another(endpoint)
             if another is not None:
                 statistics.retries[reason] += 1
-                self._attempt_started = time.perf_counter()
+                self._attempt_started = perf_counter()
                 self._acquire_connection(another)
                 return
         self._fail(reason, detail)
@@ -319,7 +319,7 @@ class Exchange:
 
     def _account(self, status: int, reason: str, detail: str) -> None:
         if not reason and self._accounts.access_log is None:  # nothing to tell but figures
-            elapsed = time.perf_counter() - self._started
+            elapsed = perf_counter() - self._started
             self._accounts.count(self._route.stats, self._request.method, status, elapsed)
             return
         self._accounts.close_exchange(

@@ -7,9 +7,9 @@ what it sees. The same goes, always, for the identity fields that only the gatew
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
+from random import getrandbits
 from typing import Final
 
 from siger_gateway.http1.headers import HOP_BY_HOP, Headers, find_all
@@ -40,7 +40,7 @@ def request_id(fields: dict[bytes, bytes]) -> bytes:
     given = fields.get(b"x-request-id")
     if given and len(given) <= MAX_REQUEST_ID and not given.translate(None, _REQUEST_ID_CHARACTERS):
         return given
-    return b"%032x" % random.getrandbits(128)
+    return b"%032x" % getrandbits(128)
 
 
 class TrustedProxies:
@@ -106,6 +106,6 @@ def forwarding_headers(
     if b"traceparent" not in fields:
         # A new trace, sampled, as a service without a gateway in front would start it
         # (W3C Trace Context, OpenTelemetry's default sampler).
-        ids = random.getrandbits(128), random.getrandbits(64)
+        ids = getrandbits(128), getrandbits(64)
         headers.append((b"traceparent", b"00-%032x-%016x-01" % ids))
     return headers
