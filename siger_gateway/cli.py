@@ -249,17 +249,17 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 
 async def _work(arguments: argparse.Namespace, servers: str, stream: str) -> int:
-    worker = Worker(
-        servers,
-        arguments.type,
-        lane=arguments.lane,
-        concurrency=arguments.concurrency,
-        handler=exec_handler(arguments.exec),
-        stream=stream,
-    )
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):
-            loop.add_signal_handler(name, worker.stop)
-    await worker.run()
+    try:
+        worker = Worker(
+            servers,
+            arguments.type,
+            lane=arguments.lane,
+            concurrency=arguments.concurrency,
+            handler=exec_handler(arguments.exec),
+            stream=stream,
+        )
+    except ValueError as error:  # an unknown lane, a type that is no token
+        print(f"siger-gateway worker: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    await worker.run_until_signal()
     return 0

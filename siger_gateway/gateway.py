@@ -31,7 +31,8 @@ from siger_gateway.config.schema import Config, MatchConfig
 from siger_gateway.discovery.consul import ConsulWatcher
 from siger_gateway.discovery.register import Registrar
 from siger_gateway.discovery.snapshot import Snapshot
-from siger_gateway.http1.server import Listener, ServerLimits
+from siger_gateway.http1.listener import Listener
+from siger_gateway.http1.server import ServerLimits
 from siger_gateway.http1.timeouts import Ticker
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue

@@ -11,7 +11,8 @@ import asyncio
 from typing import Final, Protocol, cast
 
 from siger_gateway.http1.headers import Headers, encode_head
-from siger_gateway.http1.parser import ProtocolError, Response, ResponseParser
+from siger_gateway.http1.message import ProtocolError, Response
+from siger_gateway.http1.parser import ResponseParser
 
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting for a slow service at which the client is no longer read: one read of uvloop."""

@@ -19,15 +19,13 @@ from typing import Any, Final
 import httptools
 
 from siger_gateway.http1.headers import Headers, find_all
+from siger_gateway.http1.message import ProtocolError, Request, Response
 
 MAX_FIELDS: Final = 128
 """Header fields of a message: Envoy allows 100, nginx has no such limit, Apache 100."""
 
 MAX_RESPONSE_HEAD: Final = 256 * 1024
 """Bytes of a response head: more than any server sends; nginx and Envoy stop at 64 KiB and less."""
-
-NO_TRAILERS: Final[Headers] = []
-"""Shared by all messages without trailers: never changed, only replaced."""
 
 SLASH: Final = ord("/")
 HASH: Final = ord("#")
@@ -36,79 +34,6 @@ HOST_CHARACTERS: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;=:[]"
 )
 """``uri-host [":" port]`` of RFC 3986 section 3.2.2, without the comma."""
-
-
-class ProtocolError(Exception):
-    """The peer broke HTTP. ``reason`` is a key of ``errors.REASONS``; ``detail`` may be shown."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
-class Message:
-    """What requests and responses share: fields, and a body that arrives in pieces."""
-
-    __slots__ = ("_chunks", "complete", "fields", "headers", "trailers")
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
-        self.fields = dict(headers)
-        self.trailers = NO_TRAILERS
-        self.complete = False
-        self._chunks: list[bytes] | None = None
-
-    def take_body(self) -> bytes:
-        """What has arrived of the body since the last call, in one piece; may be empty."""
-        chunks = self._chunks
-        if chunks is None:
-            return b""
-        self._chunks = None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _append(self, data: bytes) -> None:
-        if self._chunks is None:
-            self._chunks = [data]
-        else:
-            self._chunks.append(data)
-
-    @property
-    def has_body_waiting(self) -> bool:
-        return self._chunks is not None
-
-
-class Request(Message):
-    """A request whose head has been parsed.
-
-    ``content_length`` is None when the body is chunked, 0 when there is none.
-    ``path`` is the target up to the ``?``; both are exactly the bytes that the client sent.
-    """
-
-    __slots__ = ("content_length", "http10", "keep_alive", "method", "path", "target")
-
-    def __init__(self, method: bytes, target: bytes, headers: Headers, keep_alive: bool) -> None:
-        # As in Message.__init__, without the call: this runs for every request.
-        self.headers = headers
-        self.fields = dict(headers)
-        self.trailers = NO_TRAILERS
-        self.complete = False
-        self._chunks = None
-        self.method = method
-        self.target = target
-        query = target.find(b"?")
-        self.path = target if query < 0 else target[:query]
-        self.http10 = False
-        self.keep_alive = keep_alive
-        self.content_length: int | None = 0
-
-    @property
-    def has_body(self) -> bool:
-        return self.content_length != 0
-
-    def __repr__(self) -> str:
-        state = "complete" if self.complete else "receiving"
-        return f"<Request {self.method.decode()} {self.target.decode('latin-1')} {state}>"
 
 
 class RequestParser:
@@ -256,7 +181,7 @@ class RequestParser:
 
     def on_body(self, body: bytes) -> None:
         if self._current is not None:
-            self._current._append(body)
+            self._current.append(body)
 
     def on_message_complete(self) -> None:
         request = self._current
@@ -286,22 +211,6 @@ class RequestParser:
             self._seen_host = hosts[0]  # a connection nearly always names the same one
         elif not request.http10:
             raise ProtocolError("bad_request", "The Host field is missing.")
-
-
-class Response(Message):
-    """A response whose head has been parsed. ``until_close``: only the end of the connection
-    tells the end of the body (RFC 9112 section 6.3, rule 8)."""
-
-    __slots__ = ("keep_alive", "status", "until_close")
-
-    def __init__(self, status: int, headers: Headers, keep_alive: bool) -> None:
-        Message.__init__(self, headers)
-        self.status = status
-        self.keep_alive = keep_alive
-        self.until_close = False
-
-    def __repr__(self) -> str:
-        return f"<Response {self.status} {'complete' if self.complete else 'receiving'}>"
 
 
 class ResponseParser:
@@ -396,7 +305,7 @@ class ResponseParser:
 
     def on_body(self, body: bytes) -> None:
         if self.response is not None and not self.overrun:
-            self.response._append(body)
+            self.response.append(body)
 
     def on_message_complete(self) -> None:
         response = self.response

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.parser import ProtocolError, Request
+from siger_gateway.http1.message import ProtocolError, Request
 
 
 class DownstreamStream(Protocol):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tornado import httputil
 
 from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.parser import ProtocolError, Request
+from siger_gateway.http1.message import ProtocolError, Request
 from siger_gateway.http1.stream import DownstreamStream
 
 BODILESS = frozenset({204, 304})

@@ -31,6 +31,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, Final
 
+import msgspec
 import nats.errors
 import nats.js.errors
 import orjson
@@ -39,7 +40,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from siger_gateway.jobs.connection import Connection, NotConnected, end
-from siger_gateway.jobs.job import LANES
+from siger_gateway.jobs.job import LANES, Token
 from siger_gateway.jobs.run import ACK_WAIT, Handler, Job, JobContext, JobFailed, Run
 from siger_gateway.jobs.stream import API_TIMEOUT, Subjects, consumer_name, lanes
 
@@ -89,6 +90,10 @@ class Worker:
         max_attempts: int = MAX_ATTEMPTS,
         ack_wait: float = ACK_WAIT,
     ) -> None:
+        try:
+            msgspec.convert(type, Token)
+        except msgspec.ValidationError:
+            raise ValueError(f"{type!r} is no job type: it has to be a token") from None
         if lane and lane not in LANES:
             raise ValueError(f"unknown lane {lane!r}; there are: {', '.join(LANES)}")
         if concurrency < 1:

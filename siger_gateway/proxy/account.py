@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from time import perf_counter
 
-from siger_gateway.http1.parser import Request
+from siger_gateway.http1.message import Request
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.telemetry.log import AccessLog, AccessRecord
 from siger_gateway.telemetry.metrics import Metrics, RouteStats

@@ -13,7 +13,7 @@ from typing import Final
 
 from siger_gateway.errors import REASONS, GatewayError
 from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.parser import ProtocolError, Request
+from siger_gateway.http1.message import ProtocolError, Request
 from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import Consumer, DownstreamStream
 from siger_gateway.http1.tornado import TornadoConsumer

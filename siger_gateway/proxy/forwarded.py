@@ -13,7 +13,7 @@ from random import getrandbits
 from typing import Final
 
 from siger_gateway.http1.headers import HOP_BY_HOP, Headers, find_all
-from siger_gateway.http1.parser import Request
+from siger_gateway.http1.message import Request
 from siger_gateway.http1.stream import DownstreamStream
 
 VIA: Final = (b"via", b"1.1 siger")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from siger_gateway.http1.parser import Request
+from siger_gateway.http1.message import Request
 
 MAX_ATTEMPTS: Final = 3
 """Attempts of one exchange, the first included: two dead endpoints are survived."""

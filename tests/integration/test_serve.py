@@ -253,3 +253,16 @@ def test_check_and_routes_show_the_configuration(tmp_path: Path) -> None:
     assert "GET /a/*" in table
     rows = json.loads(run("routes", "--config", str(path), "--json").stdout)
     assert {"health", "metrics", "jobs", "r", "services/s"} <= {row["name"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--type", "a.b"), ("--type", "*"), ("--type", "a", "--lane", "x")]
+)
+def test_a_worker_refuses_what_is_no_type_and_no_lane(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text('nats_address: "127.0.0.1:1"\n')
+    done = run("worker", *arguments, "--exec", "true", "--config", str(path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("siger-gateway worker: ")

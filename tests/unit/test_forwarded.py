@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from siger_gateway.http1.headers import HOP_BY_HOP, Headers, encode_head, end_to_end
-from siger_gateway.http1.parser import Request
+from siger_gateway.http1.message import Request
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,
     TrustedProxies,
