@@ -115,8 +115,9 @@ class NatsServer:
     def _end(self, number: int) -> None:
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGCONT)
             os.kill(self._process.pid, number)
+            if number != signal.SIGKILL:  # a paused one takes nothing else before it goes on
+                os.kill(self._process.pid, signal.SIGCONT)
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
