@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.install_servers import find_consul
+from tests.processes import freeze
 
 START_TIMEOUT = 20.0
 """Seconds in which the agent has to answer and have a leader: itself; it takes 0.2 s."""
@@ -125,7 +126,7 @@ class ConsulServer:
 
     def pause(self) -> None:
         """The process hangs: its connections stay open and nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.processes import freeze
+
 START_TIMEOUT = 10.0
 """Seconds in which the server has to answer."""
 
@@ -104,7 +106,7 @@ class NatsServer:
 
     def pause(self) -> None:
         """The process hangs: its connections stay open and nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
