@@ -159,8 +159,10 @@ class RunningGateway:
             yield Client(reader, writer)
         finally:
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1.0):  # for what is still to be sent
+                    await writer.wait_closed()
+            writer.transport.abort()
 
 
 @dataclass

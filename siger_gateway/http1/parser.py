@@ -31,9 +31,9 @@ SLASH: Final = ord("/")
 HASH: Final = ord("#")
 
 HOST_CHARACTERS: Final = (
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;=:[]"
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;="
 )
-"""``uri-host [":" port]`` of RFC 3986 section 3.2.2, without the comma."""
+"""Those of a ``reg-name`` of RFC 3986 section 3.2.2, without the comma."""
 
 
 class RequestParser:
@@ -62,7 +62,8 @@ class RequestParser:
         self._headers: Headers = []
         self._current: Request | None = None
         self._seen_host: bytes | None = None
-        self._fed = 0  # bytes fed since the head in progress began, or a little more
+        self._fed = 0
+        # Bytes fed since the head in progress began or a byte of body came, or a little more.
         self.in_head = False
         self.started: list[Request] = []
         self.error: ProtocolError | None = None
@@ -78,23 +79,51 @@ class RequestParser:
         Requests that were complete before an error stand in ``started`` and are to be answered
         first; the one in which the error occurred does not.
         """
-        self._fed = self._fed + len(data) if self.in_head else len(data)
+        before = self._current
+        self._fed = self._fed + len(data) if self.in_head or before is not None else len(data)
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            self._ignore_upgrades(data[upgrade.args[0] :])
         except httptools.HttpParserError as failure:
-            cause = failure.__context__
-            if isinstance(cause, ProtocolError):
-                self._fail(cause)
-            else:
-                self._fail(ProtocolError("bad_request", f"Not valid HTTP: {failure}."))
-        else:
-            if self.in_head and self._fed > self._header_limit:
+            self._fail_for(failure)
+        current = self._current
+        if current is not None and current.has_body_waiting:
+            self._fed = 0
+        elif self._fed > self._header_limit and self.error is None:
+            self._check_fed(before)
+
+    def _check_fed(self, before: Request | None) -> None:
+        """More has been fed than a head may have: refuses it if it was one, or all framing.
+
+        :param before: the request whose body was under way before the last read.
+        """
+        if self._current is not None:
+            if self._current is before:  # chunk extensions, or trailers
+                limit = self._header_limit
+                self._fail(ProtocolError("headers_too_large", f"The limit is {limit} bytes."))
+            else:  # its head came in this read, and was not too large
+                self._fed = 0
+        elif self.in_head:
+            if before is None and not self.started:
                 self._fail(self._head_too_large())
+            else:  # it began somewhere in this read: certainly its own is what was collected
+                self._fed = self._head_size()
+
+    def _head_size(self) -> int:
+        """Of what has been collected of a head, without the request line's other words."""
+        return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+
+    def _fail_for(self, failure: httptools.HttpParserError) -> None:
+        cause = failure.__context__
+        if isinstance(cause, ProtocolError):
+            self._fail(cause)
+        else:
+            self._fail(ProtocolError("bad_request", f"Not valid HTTP: {failure}."))
 
     def _fail(self, error: ProtocolError) -> None:
         self.error = error
+        self._feed = _ignore
         if self._current is not None:
             if self._current in self.started:
                 self.started.remove(self._current)
@@ -106,17 +135,31 @@ class RequestParser:
         reason = "uri_too_long" if mostly_target else "headers_too_large"
         return ProtocolError(reason, f"The limit is {self._header_limit} bytes.")
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Goes on as if no Upgrade had been asked for (RFC 9110 section 7.8 allows that).
+    def _ignore_upgrades(self, rest: bytes) -> None:
+        """Goes on, with what follows the head, as if no Upgrade had been asked for (RFC 9110
+        section 7.8 allows that); one read may hold many such heads."""
+        while True:
+            request = self.started[-1]
+            if request.method == b"CONNECT":  # "CONNECT /path": no proxy is asked like that
+                self.started.remove(request)
+                self._fail(ProtocolError("bad_request", "CONNECT is not served."))
+                return
+            if request.content_length != 0:
+                self._expect_body(request)
+            if not rest:
+                return
+            try:
+                self._feed(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError as failure:
+                self._fail_for(failure)
+                return
 
-        llhttp has skipped the body; a parser that has just read a head with the same framing
-        reads it, and the collected request takes it up.
-        """
-        request = self.started[-1]
-        if request.content_length == 0:
-            if rest:
-                self.receive(rest)
-            return
+    def _expect_body(self, request: Request) -> None:
+        """llhttp has skipped the body: a parser that has just read a head with the same framing
+        reads it, and the collected request takes it up."""
         self._renew()
         started, self.started = self.started, []
         framing = (
@@ -128,8 +171,6 @@ class RequestParser:
         self.started = started
         request.complete = False
         self._current = request
-        if rest:
-            self.receive(rest)
 
     # Callbacks of httptools. An exception raised here reaches ``receive`` as a context.
 
@@ -144,16 +185,16 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         headers, target = self._headers, self._target
-        if self._fed > self._header_limit:  # only then is it worth the exact sum
-            size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
-            if size > self._header_limit:
-                raise self._head_too_large()
+        limit = self._header_limit
+        if self._fed > limit and self._head_size() > limit:  # only then worth the exact sum
+            raise self._head_too_large()
         self._headers, self._target, self.in_head = [], b"", False
         parser = self._parser
         keep_alive = parser.should_keep_alive()
         request = Request(parser.get_method(), target, headers, keep_alive)
         fields = request.fields
-        if not keep_alive or b"connection" in fields:  # else it can only be HTTP/1.1
+        if not keep_alive or b"connection" in fields or b"proxy-connection" in fields:
+            # Else it can only be HTTP/1.1. llhttp takes both fields for the same.
             version = parser.get_http_version()
             if version not in ("1.1", "1.0"):
                 raise ProtocolError("version_not_supported", "Speak HTTP/1.1 or HTTP/1.0.")
@@ -171,11 +212,14 @@ class RequestParser:
         elif b"transfer-encoding" in fields:
             # Any other coding would have to be undone here or understood behind us; HTTP/1.0
             # does not know the field at all (RFC 9112 section 6.1).
-            if fields[b"transfer-encoding"].lower() != b"chunked" or request.http10:
+            codings = find_all(headers, b"transfer-encoding")
+            if len(codings) > 1 or codings[0].lower() != b"chunked" or request.http10:
                 raise ProtocolError("bad_request", "The only transfer coding taken is chunked.")
             request.content_length = None
-        if b"expect" in fields and fields[b"expect"].lower() != b"100-continue":
-            raise ProtocolError("expectation_failed", "Only 100-continue can be expected.")
+        if b"expect" in fields:
+            for expectation in find_all(headers, b"expect"):
+                if expectation.lower() != b"100-continue":
+                    raise ProtocolError("expectation_failed", "Only 100-continue can be expected.")
         self._current = request
         self.started.append(request)
 
@@ -206,11 +250,28 @@ class RequestParser:
         if len(hosts) > 1:
             raise ProtocolError("bad_request", "More than one Host field.")
         if hosts:
-            if not hosts[0] or hosts[0].translate(None, HOST_CHARACTERS):
+            if not _is_host(hosts[0]):
                 raise ProtocolError("bad_request", "The Host field is not valid.")
             self._seen_host = hosts[0]  # a connection nearly always names the same one
         elif not request.http10:
             raise ProtocolError("bad_request", "The Host field is missing.")
+
+
+def _is_host(value: bytes) -> bool:
+    """Whether ``value`` is ``uri-host [":" port]`` (RFC 9110 section 7.2), with a host."""
+    if value[:1] == b"[":
+        name, bracket, rest = value[1:].partition(b"]")
+        if not bracket or rest[:1] not in (b"", b":"):
+            return False
+        allowed, port = HOST_CHARACTERS + b":", rest[1:]
+    else:
+        name, _, port = value.partition(b":")
+        allowed = HOST_CHARACTERS
+    return bool(name) and not name.translate(None, allowed) and (not port or port.isdigit())
+
+
+def _ignore(data: bytes) -> None:
+    """Takes the place of llhttp after a fault: where the next message begins is not known."""
 
 
 class ResponseParser:
@@ -259,6 +320,9 @@ class ResponseParser:
         except httptools.HttpParserError as failure:  # HttpParserUpgrade is one of them
             cause = failure.__context__
             if not isinstance(cause, _HeadOnly):
+                if self.response is not None and self.response.complete:
+                    self.overrun = True  # not our answer, whatever it is
+                    return
                 raise ProtocolError("upstream_protocol", str(cause or failure)) from failure
             self._renew()
             # A second message may hide behind the head: only when the head is all that was ever
@@ -298,8 +362,11 @@ class ResponseParser:
             raise _HeadOnly
         fields = response.fields
         if b"transfer-encoding" in fields:
-            if fields[b"transfer-encoding"].lower() != b"chunked":
+            codings = find_all(headers, b"transfer-encoding")
+            if len(codings) > 1 or codings[0].lower() != b"chunked":
                 raise ProtocolError("upstream_protocol", "Unknown transfer coding.")
+            if parser.get_http_version() != "1.1":  # RFC 9112 section 6.1: not to be relied on
+                response.keep_alive = False
         elif b"content-length" not in fields and status != 204 and status != 304:
             response.until_close = True
 

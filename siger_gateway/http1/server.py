@@ -50,6 +50,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_lingering",
         "_listener",
         "_parser",
+        "_queue_paused",
         "_reading_paused",
         "_request",
         "_stalled_since",
@@ -73,7 +74,8 @@ class DownstreamConnection(asyncio.Protocol):
         self._ended = True  # the end of the request's body has been handed on
         self._keep_alive = True
         self._chunked = False
-        self._reading_paused = False
+        self._reading_paused = False  # by the consumer
+        self._queue_paused = False  # until all parsed requests have been started
         self._starting = False
         self._lingering = False
         self._last_read = listener.now
@@ -112,11 +114,11 @@ class DownstreamConnection(asyncio.Protocol):
         parser.receive(data)
         if self._request is None:
             self._start_waiting()
-        else:
-            if not self._ended:
-                self._hand_on_body(self._request)
-            if parser.started and self._request is not None:
-                self._transport.pause_reading()
+        elif not self._ended:
+            self._hand_on_body(self._request)
+        if parser.started and not self._lingering:
+            self._queue_paused = True
+            self._transport.pause_reading()
         if parser.in_head and not self.head_since:
             self.head_since = self._listener.now
 
@@ -151,10 +153,13 @@ class DownstreamConnection(asyncio.Protocol):
             return
         self._starting = True
         parser = self._parser
-        while parser.started and self._request is None and not self._lingering:
-            if self._stalled_since:  # the client has not read the last response yet
+        while parser.started and self._request is None and self._keep_alive:
+            if self._stalled_since or self._lingering:  # the last response is not read yet
                 break
             request = parser.started.pop(0)
+            if self._queue_paused and not parser.started:
+                self._queue_paused = False
+                self._transport.resume_reading()
             self._begin(request)
             consumer = self._consumer = self._listener.handler.dispatch(request, self)
             consumer.start()
@@ -223,6 +228,8 @@ class DownstreamConnection(asyncio.Protocol):
         self.head_sent = True
         if status == 204 or status == 304 or request.method == b"HEAD":
             body = b""
+            if status == 204:  # RFC 9110 section 8.6: it has none
+                headers = [field for field in headers if field[0] != b"content-length"]
         elif not sized:
             if request.http10:
                 self._keep_alive = False
@@ -265,9 +272,7 @@ class DownstreamConnection(asyncio.Protocol):
             # The body that is still coming would be read for nothing, perhaps gigabytes of it.
             self._linger()
         else:
-            if self._reading_paused or self._parser.started:
-                self._reading_paused = False
-                self._transport.resume_reading()
+            self.resume_reading()
             if self._parser.started or self._parser.error is not None:
                 self._start_waiting()
 
@@ -298,7 +303,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._reading_paused:
             self._reading_paused = False
             self._last_read = self._listener.now
-            if not self._parser.started:
+            if not self._queue_paused:
                 self._transport.resume_reading()
 
     # The listener's side.

@@ -190,7 +190,9 @@ async def test_responses_without_body_keep_the_connection_in_step(
     gateway = await serve(one_service(upstream))
     async with gateway.connect() as client:
         for _ in range(3):
-            assert (await client.request("GET /")).status == status
+            answer = await client.request("GET /")
+            assert answer.status == status
+            assert ("content-length" in answer.headers) is (status == 304)  # RFC 9110, 8.6
     assert upstream.connections == 1
 
 
