@@ -139,7 +139,11 @@ def _raise_file_limit() -> None:
 
 
 async def _serve_until_stopped(loaded: Loaded, path: Path) -> int:
-    gateway = Gateway(loaded.config)
+    try:
+        gateway = Gateway(loaded.config)
+    except OSError as error:
+        log.error("cannot open the access log", extra={"fields": {"error": str(error)}})
+        return 1
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -177,9 +181,15 @@ def _reload(gateway: Gateway, path: Path) -> None:
         for problem in error.problems:
             log.error("reload refused", extra={"fields": {"problem": str(problem)}})
         return
+    try:
+        gateway.reload(loaded.config)
+    except OSError as error:
+        gateway.metrics.config_reloads["refused"] += 1
+        said = f"cannot open the access log: {error}"
+        log.error("reload refused", extra={"fields": {"problem": said}})
+        return
     _log_warnings(loaded)
     logging.root.setLevel(loaded.config.log_level.upper())
-    gateway.reload(loaded.config)
     gateway.metrics.config_reloads["ok"] += 1
 
 

@@ -144,15 +144,21 @@ class Gateway:
         return self._queue.connected
 
     def reload(self, config: Config) -> None:
-        """Takes over a new, checked configuration, without closing anything that is in use."""
-        old, self._config = self._config, config
+        """Takes over a new, checked configuration, without closing anything that is in use.
+
+        Raises ``OSError`` when a new access log cannot be opened; then nothing has changed.
+        """
+        old = self._config
+        moved = config.access_log != old.access_log
+        access_log = _open_access_log(config) if moved else self._access_log
+        self._config = config
         ignored = [key for key in NEEDS_RESTART if getattr(old, key) != getattr(config, key)]
         if ignored:
             log.warning("keys need a restart", extra={"fields": {"keys": ignored}})
             self._config = replace(config, **{key: getattr(old, key) for key in ignored})
-        if config.access_log != old.access_log:
-            replaced, self._access_log = self._access_log, _open_access_log(config)
-            self._accounts.access_log = self._access_log
+        if moved:
+            replaced, self._access_log = self._access_log, access_log
+            self._accounts.access_log = access_log
             if replaced is not None:
                 replaced.close()
         elif self._access_log is not None:

@@ -1,4 +1,5 @@
-"""Fixtures of the integration tests: real processes and real services on free ports."""
+"""Fixtures of the integration tests (real processes and real services on free ports), and how
+hypothesis runs."""
 
 from __future__ import annotations
 
@@ -7,8 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.running import RunningGateway, Script, Upstream
+
+# The same examples in every run, and no deadline: a busy machine is not a failure.
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=200)
+settings.load_profile("ci")
 
 Serve = Callable[[str], Awaitable[RunningGateway]]
 Services = Callable[..., Awaitable[list[Upstream]]]

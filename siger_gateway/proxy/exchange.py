@@ -22,7 +22,7 @@ from siger_gateway.http1.message import ProtocolError, Request, Response
 from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.proxy.account import Accounts
-from siger_gateway.proxy.forwarded import NOT_FORWARDED, VIA
+from siger_gateway.proxy.forwarded import NOT_FORWARDED, NOT_IN_TRAILERS, VIA
 from siger_gateway.proxy.retry import MAX_ATTEMPTS, may_retry
 from siger_gateway.proxy.route import ProxyRoute
 from siger_gateway.upstream.cluster import Endpoint
@@ -185,6 +185,8 @@ class Exchange:
             self._stream.pause_reading()
 
     def on_end(self, trailers: Headers) -> None:
+        if trailers:
+            trailers = [field for field in trailers if field[0] not in NOT_IN_TRAILERS]
         self._trailers = trailers
         if self._connection is not None:
             self._connection.write_end(trailers)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
+from itertools import product
 from random import getrandbits
 from typing import Final
 
-from siger_gateway.http1.headers import HOP_BY_HOP, Headers, find_all
+from siger_gateway.http1.headers import HOP_BY_HOP, NEVER_DROPPED, Headers, find_all
 from siger_gateway.http1.message import Request
 from siger_gateway.http1.stream import DownstreamStream
 
@@ -21,13 +22,28 @@ VIA: Final = (b"via", b"1.1 siger")
 
 IDENTITY: Final = frozenset({b"x-user-id", b"x-user-role"})
 
+
+def _spellings(*names: bytes) -> set[bytes]:
+    """``names``, with each hyphen also as an underscore: a service that reads header fields as
+    CGI variables (RFC 3875 section 4.1.18) cannot tell ``x_user-id`` from ``x-user-id``."""
+    return {
+        b"".join(part + mark for part, mark in zip(name.split(b"-"), (*marks, b""), strict=True))
+        for name in names
+        for marks in product((b"-", b"_"), repeat=name.count(b"-"))
+    }
+
+
 NOT_FORWARDED: Final = (
     HOP_BY_HOP
-    | IDENTITY
-    | {b"expect", b"x-request-id", b"forwarded", b"x-real-ip"}
-    | {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"}
+    | {b"expect", b"forwarded"}
+    | _spellings(*IDENTITY, b"x-request-id", b"x-real-ip", b"x-forwarded-for")
+    | _spellings(b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
 )
 """Request fields that the gateway removes, or replaces by its own."""
+
+NOT_IN_TRAILERS: Final = NOT_FORWARDED | NEVER_DROPPED | {b"authorization", b"cookie", b"via"}
+"""Trailer fields of a request that end here: after the head has been acted on, they would say who
+asks, and for what, in another way (RFC 9110 section 6.5.1)."""
 
 MAX_REQUEST_ID: Final = 128
 _REQUEST_ID_CHARACTERS: Final = (

@@ -8,6 +8,7 @@ coarse timer, and when many are waiting) turns them into lines and writes them i
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -44,7 +45,10 @@ class JsonFormatter(logging.Formatter):
             line.update(fields)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # a surrogate (a path that is not UTF-8), an integer above 64 bits
+            return json.dumps({str(key): str(value) for key, value in line.items()})
 
 
 def configure(level: str) -> None:
@@ -119,10 +123,21 @@ class AccessLog:
             )
 
     def reopen(self) -> None:
-        """After log rotation: SIGHUP makes the next lines go to a new file at the same path."""
+        """After log rotation: SIGHUP makes the next lines go to a new file at the same path.
+
+        Where there can be no new file, the old one goes on: a descriptor that was closed first
+        could be a client's connection by the next line.
+        """
         self.flush()
-        os.close(self._fd)
-        self._fd = self._open()
+        old = self._fd
+        try:
+            self._fd = self._open()
+        except OSError as error:
+            logging.getLogger(__name__).error(
+                "access log not reopened", extra={"fields": {"error": str(error)}}
+            )
+        else:
+            os.close(old)
 
     def close(self) -> None:
         self.flush()

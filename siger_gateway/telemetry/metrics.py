@@ -114,7 +114,10 @@ class Metrics:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition for an ``Accept`` value: body and content type (OpenMetrics or text)."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -172,6 +173,61 @@ async def test_a_bad_configuration_never_replaces_a_running_one(
     assert await gateway.metric('siger_config_reloads_total{outcome="refused"}') == 1
 
 
+async def test_an_access_log_that_cannot_be_opened_is_no_reason_to_change_anything(
+    serve: Serve, services: Services
+) -> None:
+    before, after = await services(answer_ok, answer_ok)
+    gateway = await serve(routed(before))
+    log = gateway.access_log
+    gateway.access_log = gateway.folder / "nowhere" / "access.log"
+    gateway.write_config(routed(after))
+    refused = await gateway.reload()
+    assert str(gateway.access_log) in refused["problem"]
+    answer = await gateway.get("/")
+    assert answer.body == b"%d" % before.port
+    gateway.access_log = log
+    assert (await gateway.access(answer.headers["x-request-id"]))["status"] == 200
+    assert await gateway.metric('siger_config_reloads_total{outcome="refused"}') == 1
+
+
+async def test_a_log_whose_folder_is_gone_ends_up_in_no_connection(
+    serve: Serve, services: Services
+) -> None:
+    (upstream,) = await services(answer_ok)
+    gateway = await serve(routed(upstream))
+    gateway.access_log = gateway.folder / "logs" / "access.log"
+    gateway.access_log.parent.mkdir()
+    gateway.write_config(routed(upstream))
+    assert (await gateway.reload())["message"] == "reloaded"
+    gateway.access_log.unlink()
+    gateway.access_log.parent.rmdir()
+    assert (await gateway.reload())["message"] == "reloaded"
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(gateway.connect()) for _ in range(8)]
+        for client in clients * 100:  # more lines than wait before they are written
+            assert (await client.request("GET /")).body == b"%d" % upstream.port
+
+
+async def test_requests_behind_the_last_one_of_a_connection_are_not_acted_on(
+    serve: Serve, services: Services
+) -> None:
+    (upstream,) = await services(answer_ok)
+    gateway = await serve(routed(upstream))
+    async with gateway.connect() as client, gateway.connect() as other:
+        await client.request("GET /")  # now there is a connection on which more could be sent
+        await other.request("GET /health/live")
+        gateway.send(signal.SIGTERM)
+        await gateway.line("draining")
+        # The first is answered at once, with the last response that this connection will see.
+        request = b" HTTP/1.1\r\nHost: a\r\n\r\n"
+        await client.send(b"GET /.." + request + b"DELETE /thing" + request)
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert await client.at_eof()
+    assert await gateway.wait() == 0
+    assert [served.line for served in upstream.served] == ["GET / HTTP/1.1"]
+
+
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "siger_gateway", *arguments],
@@ -217,6 +273,20 @@ def test_a_port_in_use_is_said_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("path", ["{tmp}", "{tmp}/nowhere/access.log"])
+def test_an_access_log_that_cannot_be_opened_is_said_so(tmp_path: Path, path: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f'port: "127.0.0.1:0"\nconsul_address: ""\nnats_address: ""\n'
+        f"access_log: {{path: {path.format(tmp=tmp_path)}}}\n"
+    )
+    done = run("serve", "--config", str(config))
+    assert done.returncode == 1
+    line = json.loads(done.stderr)
+    assert line["message"] == "cannot open the access log"
+    assert str(tmp_path) in line["error"]
+
+
 async def test_without_a_configuration_a_default_one_is_written_and_served(
     tmp_path: Path,
 ) -> None:
@@ -235,10 +305,12 @@ async def test_without_a_configuration_a_default_one_is_written_and_served(
     )
     gateway.process = process
     gateway._reader = asyncio.create_task(gateway._read())
-    gateway.port = int((await gateway.line("serving"))["port"])
-    assert "wrote a default one" in gateway.lines[0]["message"]
-    assert (await gateway.get("/health/live")).status == 200
-    await gateway.stop()
+    try:
+        gateway.port = int((await gateway.line("serving"))["port"])
+        assert "wrote a default one" in gateway.lines[0]["message"]
+        assert (await gateway.get("/health/live")).status == 200
+    finally:
+        await gateway.stop()
     assert run("check", "--config", str(gateway.config_path)).returncode == 0
 
 

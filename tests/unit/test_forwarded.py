@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from siger_gateway.http1.headers import HOP_BY_HOP, Headers, encode_head, end_to_end
+from siger_gateway.http1.headers import HOP_BY_HOP, Headers, encode_head, end_to_end, is_token
 from siger_gateway.http1.message import Request
+from siger_gateway.proxy.exchange import Exchange
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,
     TrustedProxies,
@@ -120,3 +121,181 @@ def test_repeated_fields_keep_their_order() -> None:
     assert encode_head(b"HTTP/1.1 200 OK", cookies) == (
         b"HTTP/1.1 200 OK\r\nset-cookie: a\r\nx: 1\r\nset-cookie: b\r\n\r\n"
     )
+
+
+TRUSTED = TrustedProxies(("10.0.0.0/8", "192.0.2.7", "fd00::/8", "2001:db8::7"))
+
+
+def for_the_service(
+    given: Request, peer: str, trusted: TrustedProxies | None = TRUSTED
+) -> dict[bytes, list[bytes]]:
+    """What a service is told, as ``Exchange`` puts it together."""
+    headers = end_to_end(given.headers, given.fields, NOT_FORWARDED)
+    headers += forwarding_headers(given, Connection(peer), request_id(given.fields), trusted)
+    return {name: [value for key, value in headers if key == name] for name, _ in headers}
+
+
+CLAIMS: Headers = [
+    (b"x-forwarded-for", b"6.6.6.6"),
+    (b"x-forwarded-for", b"127.0.0.1, 10.0.0.1"),
+    (b"x-forwarded-proto", b"https"),
+    (b"x-forwarded-host", b"evil"),
+    (b"x-forwarded-port", b"1"),
+    (b"x-real-ip", b"127.0.0.1"),
+    (b"forwarded", b"for=127.0.0.1;proto=https"),
+    (b"x-user-id", b"admin"),
+    (b"x-user-id", b"root"),
+    (b"x-user-role", b"admin"),
+    (b"x_user_id", b"admin"),
+    (b"x-user_id", b"admin"),
+    (b"x_user-role", b"admin"),
+    (b"x_forwarded_for", b"127.0.0.1"),
+    (b"x-forwarded_for", b"127.0.0.1"),
+    (b"x_forwarded-proto", b"https"),
+    (b"x_forwarded_host", b"evil"),
+    (b"x_real_ip", b"127.0.0.1"),
+    (b"x_request_id", b"theirs"),
+    (b"proxy-authorization", b"Basic x"),
+    (b"proxy-connection", b"keep-alive"),
+    (b"te", b"trailers"),
+    (b"keep-alive", b"timeout=5"),
+    (b"expect", b"100-continue"),
+    (b"upgrade", b"websocket"),
+    (b"http2-settings", b"x"),
+    (b"trailer", b"x-user-id"),
+]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim[0].decode())
+@pytest.mark.parametrize("peer", ["203.0.113.5", "2001:db8::5", "10.0.0.1", ""])
+def test_what_only_the_gateway_may_say_is_not_taken_from_a_client(
+    claim: tuple[bytes, bytes], peer: str
+) -> None:
+    name, value = claim
+    told = for_the_service(request((name, value), (b"x-own", b"kept")), peer, None)
+    said = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
+    assert told[b"x-own"] == [b"kept"]
+    assert (name in told) == (name in said)
+    assert value not in told.get(name, [])
+    assert told[b"x-forwarded-for"] == [peer.encode()]
+
+
+def test_all_claims_at_once_from_a_stranger_leave_no_trace() -> None:
+    told = for_the_service(request(*CLAIMS), "203.0.113.5")
+    own = {b"host", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via"}
+    assert set(told) == own | {b"x-request-id", b"traceparent"}
+    assert all(len(values) == 1 for values in told.values())
+    assert told[b"x-forwarded-for"] == [b"203.0.113.5"]
+    assert told[b"x-forwarded-host"] == [b"a"]
+
+
+def test_connection_cannot_name_away_what_the_gateway_says() -> None:
+    names = b"x-forwarded-for, x-request-id, via, traceparent, x-forwarded-host, host"
+    told = for_the_service(request((b"connection", names)), "203.0.113.5")
+    for name in names.split(b", "):
+        assert len(told[name]) == 1
+
+
+def test_a_trusted_proxy_is_believed_about_the_client_and_never_about_the_user() -> None:
+    told = for_the_service(request(*CLAIMS), "10.0.0.9")
+    assert told[b"x-forwarded-for"] == [b"6.6.6.6, 127.0.0.1, 10.0.0.1, 10.0.0.9"]
+    assert told[b"x-forwarded-proto"] == [b"https"]
+    assert told[b"x-forwarded-host"] == [b"evil"]
+    for name in (b"x-user-id", b"x_user_id", b"x-user-role", b"x-real-ip", b"forwarded"):
+        assert name not in told
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [
+        ("10.0.0.0", True),
+        ("10.255.255.255", True),
+        ("11.0.0.0", False),
+        ("9.255.255.255", False),
+        ("192.0.2.7", True),
+        ("192.0.2.8", False),
+        ("fd00::1", True),
+        ("FD00::1", True),
+        ("fe00::1", False),
+        ("2001:db8:0:0:0:0:0:7", True),
+        ("2001:db8::8", False),
+        ("::1", False),
+        ("", False),
+        ("unix:", False),
+        ("10.0.0.1:80", False),
+        ("10.0.0", False),
+        ("010.0.0.1", False),
+        ("0x0a000001", False),
+        (" 10.0.0.1", False),
+        ("10.0.0.1\n", False),
+    ],
+)
+def test_who_is_trusted(address: str, trusted: bool) -> None:
+    assert (address in TRUSTED) is trusted
+    assert (address in TRUSTED) is trusted  # as remembered
+
+
+def test_strangers_do_not_fill_the_memory() -> None:
+    proxies = TrustedProxies(("10.0.0.0/8",))
+    for number in range(10_000):
+        assert f"203.0.{number >> 8}.{number & 255}" not in proxies
+    assert len(proxies._known) <= 4096
+    assert "10.1.2.3" in proxies
+
+
+@pytest.mark.parametrize(
+    ("chain", "client"),
+    [
+        ([b"1.2.3.4:5678"], "10.0.0.9"),
+        ([b"[2001:db8::1]:80"], "10.0.0.9"),
+        ([b"2001:DB8:0::1"], "2001:db8::1"),
+        ([b"unknown"], "10.0.0.9"),
+        ([b"_hidden, 9.9.9.9"], "9.9.9.9"),
+        ([b"127.0.0.1, 9.9.9.9, fd00::2, 192.0.2.7"], "9.9.9.9"),
+        ([b"9.9.9.9;evil"], "10.0.0.9"),
+        ([b"9.9.9.9\x00"], "10.0.0.9"),
+        ([b"9.9.9.9,"], "9.9.9.9"),
+        ([b"", b"9.9.9.9"], "9.9.9.9"),
+        ([b"999.1.1.1"], "10.0.0.9"),
+        ([b"9.9.9.9, 10.0.0.1, 8.8.8.8, 10.0.0.2"], "8.8.8.8"),
+        ([b"9.9.9.9," * 2000 + b"10.0.0.1"], "9.9.9.9"),
+    ],
+)
+def test_the_client_behind_trusted_proxies(chain: list[bytes], client: str) -> None:
+    headers = [(b"x-forwarded-for", value) for value in chain]
+    assert TRUSTED.client(request(*headers), "10.0.0.9") == client
+    assert TRUSTED.client(request(*headers), "203.0.113.5") == "203.0.113.5"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"a\r\nx: y", b"a\x00", b"<script>", b"a,b", b"a'b", b"../x?y", b"{}", b"\x7f", b"a\x1b"],
+)
+def test_an_id_that_could_break_a_log_or_a_header_is_replaced(odd: bytes) -> None:
+    told = for_the_service(request((b"x-request-id", odd)), "10.0.0.9")
+    assert told[b"x-request-id"] != [odd]
+    assert is_token(told[b"x-request-id"][0])
+
+
+def test_new_ids_differ() -> None:
+    assert len({request_id({}) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    "name", [b"host", b"content-length", b"x-user-id", b"x_user_id", b"authorization", b"te"]
+)
+def test_trailers_cannot_say_what_only_the_head_may_say(name: bytes) -> None:
+    kept: Headers = [(b"grpc-status", b"0"), (b"digest", b"x"), (b"x-checksum", b"1")]
+    exchange = Exchange(
+        None,  # type: ignore[arg-type]
+        request(),
+        None,  # type: ignore[arg-type]
+        b"/",
+        [],
+        accounts=None,  # type: ignore[arg-type]
+        request_id=b"id",
+        client="",
+        started=0.0,
+    )
+    exchange.on_end([kept[0], (name, b"1"), *kept[1:], (name, b"2")])
+    assert exchange._trailers == kept
