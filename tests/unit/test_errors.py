@@ -1,0 +1,108 @@
+"""Every reason as a problem document (RFC 9457), and nothing in it that is not ours to say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import siger_gateway
+from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS, GatewayError
+from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.reply import send_problem
+
+
+class Recorded:
+    """What was sent to a stream."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, object]] = []
+
+    def send_head(self, status: int, headers: Headers, body: bytes, *, sized: bool) -> None:
+        self.calls.append(("head", (status, dict(headers), body, sized)))
+
+    def send_end(self, trailers: Headers) -> None:
+        self.calls.append(("end", trailers))
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_is_a_valid_reply(reason: str) -> None:
+    stream = Recorded()
+    error = GatewayError(reason)
+    send_problem(stream, error, path=b"/\xe4/\x22\x7f", request_id=b"id-1")  # type: ignore[arg-type]
+    (_, (status, headers, body, sized)), end = stream.calls  # type: ignore[misc]
+    assert end == ("end", [])
+    assert (status, sized) == (REASONS[reason].status, True)
+    assert headers[b"content-type"] == PROBLEM_CONTENT_TYPE.encode()
+    assert int(headers[b"content-length"]) == len(body)
+    assert headers[b"x-request-id"] == b"id-1"
+    document = json.loads(body)
+    assert document == {
+        "type": f"urn:siger:problem:{reason}",
+        "title": REASONS[reason].title,
+        "status": status,
+        "detail": REASONS[reason].detail,
+        "instance": '/\xe4/"\x7f',
+        "reason": reason,
+        "request_id": "id-1",
+    }
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_the_table_says_the_same_thing_in_all_its_columns(reason: str) -> None:
+    row = REASONS[reason]
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", reason)
+    assert 400 <= row.status <= 599
+    assert (row.source == "downstream") == (row.status < 500 or row.status == 505)
+    assert row.detail.endswith(".")
+    assert not (row.retryable and row.status < 500)
+    assert f"{REASONS[reason]}"
+
+
+def test_a_status_has_one_title() -> None:
+    titles = {(row.status, row.title) for row in REASONS.values()}
+    assert len(titles) == len({status for status, _ in titles})
+
+
+def test_the_text_of_other_exceptions_is_not_in_the_document() -> None:
+    try:
+        try:
+            raise OSError("10.1.2.3: secret")
+        except OSError as failure:
+            raise GatewayError("connect_failed") from failure
+    except GatewayError as error:
+        document = error.problem(instance="/", request_id="i")
+    assert b"secret" not in document
+    assert b"10.1.2.3" not in document
+
+
+def test_detail_errors_and_extensions_stand_in_the_document() -> None:
+    error = GatewayError(
+        "invalid_fields",
+        "Two fields.",
+        errors=[{"field": "type", "detail": "is missing"}],
+        headers={"Retry-After": "1"},
+        extensions={"job_id": "7"},
+    )
+    document = json.loads(error.problem(instance="/x", request_id="i"))
+    assert (document["detail"], document["job_id"]) == ("Two fields.", "7")
+    assert document["errors"] == [{"field": "type", "detail": "is missing"}]
+    stream = Recorded()
+    send_problem(stream, error, path=b"/x", request_id=b"i")  # type: ignore[arg-type]
+    assert stream.calls[0][1][1][b"retry-after"] == b"1"  # type: ignore[index]
+
+
+def test_a_reason_that_is_not_in_the_table_cannot_be_raised() -> None:
+    with pytest.raises(KeyError):
+        GatewayError("nonsense")
+
+
+def test_every_reason_written_in_the_code_is_in_the_table() -> None:
+    sources = Path(siger_gateway.__file__).parent.rglob("*.py")
+    used = set()
+    for source in sources:
+        used |= set(re.findall(r'(?:GatewayError|ProtocolError)\(\s*"(\w+)"', source.read_text()))
+    assert used
+    assert used <= set(REASONS)
