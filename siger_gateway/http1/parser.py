@@ -25,7 +25,8 @@ MAX_FIELDS: Final = 128
 """Header fields of a message: Envoy allows 100, nginx has no such limit, Apache 100."""
 
 MAX_RESPONSE_HEAD: Final = 256 * 1024
-"""Bytes of a response head: more than any server sends; nginx and Envoy stop at 64 KiB and less."""
+"""Bytes of a response's head, and of its trailers: more than any server sends; nginx and Envoy stop
+at 64 KiB and less."""
 
 SLASH: Final = ord("/")
 HASH: Final = ord("#")
@@ -313,8 +314,7 @@ class ResponseParser:
 
     def receive(self, data: bytes) -> None:
         """Feeds ``data``; raises ``ProtocolError`` when it is not a valid response."""
-        if self.response is None:
-            self._fed += len(data)
+        self._fed += len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError as failure:  # HttpParserUpgrade is one of them
@@ -330,8 +330,16 @@ class ResponseParser:
             if len(data) != self._fed or data.find(b"\r\n\r\n") != len(data) - 4:
                 self.overrun = True
         else:
-            if self.response is None and self._fed > MAX_RESPONSE_HEAD:
-                raise ProtocolError("upstream_protocol", "The response head is too large.")
+            if self._fed > MAX_RESPONSE_HEAD:
+                self._check_fed()
+
+    def _check_fed(self) -> None:
+        """More has been fed than a head may have: fine for a body, but not for head or trailers."""
+        response = self.response
+        if response is not None and (response.complete or response.has_body_waiting):
+            self._fed = 0
+        else:
+            raise ProtocolError("upstream_protocol", "The response head or trailers are too large.")
 
     def on_message_begin(self) -> None:
         if self.response is not None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError
+from siger_gateway.http1.message import Request
 from siger_gateway.http1.stream import DownstreamStream
 
 
 def send_problem(
-    stream: DownstreamStream, error: GatewayError, *, path: bytes, request_id: bytes
+    stream: DownstreamStream, error: GatewayError, *, request: Request, request_id: bytes
 ) -> None:
-    """Answers with ``error`` and ends the response. ``path`` is that of the request."""
-    body = error.problem(instance=path.decode("latin-1"), request_id=request_id.decode("latin-1"))
+    """Answers ``request`` with ``error`` and ends the response.
+
+    What is still to come of the request's body is not awaited, so the connection ends, and says so
+    (RFC 9112 section 9.6).
+    """
+    if not request.complete:
+        stream.close_after_response()
+    body = error.problem(
+        instance=request.path.decode("latin-1"), request_id=request_id.decode("latin-1")
+    )
     headers = [
         (b"content-type", PROBLEM_CONTENT_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),

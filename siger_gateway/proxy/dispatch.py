@@ -135,13 +135,8 @@ class Dispatcher:
 
         def reject(error: ProtocolError) -> None:
             account(status=REASONS[error.reason].status, reason=error.reason)
-            stream.close_after_response()
-            send_problem(
-                stream,
-                GatewayError(error.reason, error.detail),
-                path=request.path,
-                request_id=identity,
-            )
+            problem = GatewayError(error.reason, error.detail)
+            send_problem(stream, problem, request=request, request_id=identity)
 
         extra: Headers = [(b"x-request-id", identity)]
         return TornadoConsumer(route.application, request, stream, extra, reject, finished, client)
@@ -168,7 +163,7 @@ class Refusal:
 
     def start(self) -> None:
         self._account(status=self._error.status, reason=self._error.reason)
-        send_problem(self._stream, self._error, path=self._request.path, request_id=self._identity)
+        send_problem(self._stream, self._error, request=self._request, request_id=self._identity)
 
     # The stream is ended in ``start``: none of these is ever called.
 

@@ -30,6 +30,9 @@ from siger_gateway.upstream.cluster import Endpoint
 NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
 """Response fields that end here; the request id is the gateway's to say."""
 
+NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {b"content-length", b"set-cookie", b"via"}
+"""Trailer fields that would change what the head has said (RFC 9110 section 6.5.1)."""
+
 OUTCOMES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
@@ -246,6 +249,8 @@ class Exchange:
         self._release_endpoint()
         # Accounted first: ending the stream may start the client's next request.
         self._account(self._status, "", "")
+        if trailers:
+            trailers = [field for field in trailers if field[0] not in NOT_IN_RESPONSE_TRAILERS]
         self._stream.send_end(trailers)
 
     def _release_endpoint(self) -> None:
@@ -303,7 +308,6 @@ class Exchange:
             self._account(self._status, error.reason, error.detail)
             self._stream.abort()
         else:
-            self._stream.close_after_response()
             self._fail(error.reason, error.detail, shown=error.detail)
 
     def on_downstream_closed(self) -> None:
@@ -315,7 +319,7 @@ class Exchange:
         self._response_begun = True
         error = GatewayError(reason, shown)
         self._account(error.status, reason, detail)
-        send_problem(self._stream, error, path=self._request.path, request_id=self._request_id)
+        send_problem(self._stream, error, request=self._request, request_id=self._request_id)
 
     # Phase: account.
 

@@ -8,7 +8,7 @@ what it sees. The same goes, always, for the identity fields that only the gatew
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import product
 from random import getrandbits
 from typing import Final
@@ -89,12 +89,22 @@ class TrustedProxies:
         client = peer
         for hop in reversed([hop.strip() for hop in chain.split(",") if hop.strip()]):
             try:
-                client = str(ip_address(hop))
+                client = str(_address(hop))
             except ValueError:
                 break  # what stands left of something unreadable was not written by a proxy
             if client not in self:
                 break
         return client
+
+
+def _address(hop: str) -> IPv4Address | IPv6Address:
+    """The address of one hop, which some proxies write with a port. Raises ``ValueError``."""
+    if hop[:1] == "[":
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    address = ip_address(hop)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def forwarding_headers(

@@ -168,6 +168,34 @@ async def test_bodies_arrive_whole_both_ways_in_either_framing(
         assert (answer.body, answer.headers["transfer-encoding"]) == (body, "chunked")
 
 
+async def test_response_trailers_are_passed_on_but_cannot_change_the_head(
+    serve: Serve, services: Services
+) -> None:
+    async def script(upstream: Upstream, served: Served) -> None:
+        await served.send(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\nX-Digest: d\r\nVia: 1.1 evil\r\nSet-Cookie: c\r\n\r\n"
+        )
+
+    gateway = await serve(one_service(*await services(script)))
+    async with gateway.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.head()
+        async with asyncio.timeout(BOUND):
+            assert await client.reader.readuntil(b"\r\n\r\n") == b"0\r\nx-digest: d\r\n\r\n"
+
+
+async def test_a_refusal_that_does_not_await_the_body_says_that_it_closes(
+    echo: tuple[RunningGateway, Upstream],
+) -> None:
+    gateway, _ = echo
+    async with gateway.connect() as client:
+        await client.send(b"POST /../x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert await client.at_eof()
+
+
 async def test_pipelined_requests_are_answered_in_order(serve: Serve, services: Services) -> None:
     async def script(upstream: Upstream, served: Served) -> None:
         await served.ok(served.line.split()[1].encode())

@@ -11,7 +11,15 @@ import pytest
 import siger_gateway
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS, GatewayError
 from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.message import Request
 from siger_gateway.http1.reply import send_problem
+
+
+def asked(target: bytes) -> Request:
+    """A request that has arrived whole."""
+    request = Request(b"GET", target, [], True)
+    request.complete = True
+    return request
 
 
 class Recorded:
@@ -31,7 +39,7 @@ class Recorded:
 def test_every_reason_is_a_valid_reply(reason: str) -> None:
     stream = Recorded()
     error = GatewayError(reason)
-    send_problem(stream, error, path=b"/\xe4/\x22\x7f", request_id=b"id-1")  # type: ignore[arg-type]
+    send_problem(stream, error, request=asked(b"/\xe4/\x22\x7f"), request_id=b"id-1")  # type: ignore[arg-type]
     (_, (status, headers, body, sized)), end = stream.calls  # type: ignore[misc]
     assert end == ("end", [])
     assert (status, sized) == (REASONS[reason].status, True)
@@ -90,7 +98,7 @@ def test_detail_errors_and_extensions_stand_in_the_document() -> None:
     assert (document["detail"], document["job_id"]) == ("Two fields.", "7")
     assert document["errors"] == [{"field": "type", "detail": "is missing"}]
     stream = Recorded()
-    send_problem(stream, error, path=b"/x", request_id=b"i")  # type: ignore[arg-type]
+    send_problem(stream, error, request=asked(b"/x"), request_id=b"i")  # type: ignore[arg-type]
     assert stream.calls[0][1][1][b"retry-after"] == b"1"  # type: ignore[index]
 
 

@@ -424,3 +424,16 @@ def test_damaged_responses_are_one_response_or_refused_however_they_are_cut(
     for at, removed, put in mutations:
         data = data[:at] + put + data[at + removed :]
     check_cut(data, method, cuts)
+
+
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_trailers_without_end_are_refused(size: int) -> None:
+    head = OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+    field = b"X: " + b"x" * size + b"\r\n"
+    assert read(head, *[field] * (2 * MAX_RESPONSE_HEAD // size)) == "refused"
+
+
+def test_a_body_may_be_of_any_size() -> None:
+    piece = b"x" * 100_000
+    head = OK + b"Content-Length: %d\r\n\r\n" % (50 * len(piece))
+    assert read(head, *[piece] * 50) == Read(200, piece * 50, True)
