@@ -64,6 +64,7 @@ class Dispatcher:
             target = strip_prefix(target, path, route.strip_prefix)
         return Exchange(
             route,
+            route.cluster,
             request,
             stream,
             target,

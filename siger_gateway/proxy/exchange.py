@@ -25,7 +25,7 @@ from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.forwarded import NOT_FORWARDED, NOT_IN_TRAILERS, VIA
 from siger_gateway.proxy.retry import MAX_ATTEMPTS, may_retry
 from siger_gateway.proxy.route import ProxyRoute
-from siger_gateway.upstream.cluster import Endpoint
+from siger_gateway.upstream.cluster import Cluster, Endpoint
 
 NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
 """Response fields that end here; the request id is the gateway's to say."""
@@ -39,6 +39,7 @@ OUTCOMES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 class Exchange:
     """One request on its way to a service, and the response on its way back.
 
+    :param cluster: the service that ``route`` leads to this time.
     :param target: what the service is asked for: the client's bytes, less the stripped prefix.
     :param forwarding: the header fields that the gateway adds for the service.
     :param started: ``time.perf_counter()`` when the head had been parsed.
@@ -51,6 +52,7 @@ class Exchange:
         "_attempts",
         "_body",
         "_client",
+        "_cluster",
         "_connection",
         "_endpoint",
         "_forwarding",
@@ -71,6 +73,7 @@ class Exchange:
     def __init__(
         self,
         route: ProxyRoute,
+        cluster: Cluster,
         request: Request,
         stream: DownstreamStream,
         target: bytes,
@@ -82,6 +85,7 @@ class Exchange:
         started: float,
     ) -> None:
         self._route = route
+        self._cluster = cluster
         self._request = request
         self._stream = stream
         self._target = target
@@ -114,7 +118,7 @@ class Exchange:
         return f"<Exchange {self._route.name} {self._endpoint!r} {phase}>"
 
     def start(self) -> None:
-        endpoint = self._route.cluster.pick(())
+        endpoint = self._cluster.pick(())
         if endpoint is not None:
             self._acquire_connection(endpoint)
         else:
@@ -124,7 +128,7 @@ class Exchange:
 
     def _select_another(self, failed: Endpoint) -> Endpoint | None:
         self._tried = (*self._tried, failed)
-        endpoint = self._route.cluster.pick(self._tried)
+        endpoint = self._cluster.pick(self._tried)
         if endpoint is None and self._reused:
             return failed  # only its old connection was dead
         return endpoint
@@ -212,9 +216,12 @@ class Exchange:
         route.waiting.discard(self)
         self._response_begun = True
         self._status = status = response.status
-        statistics = route.cluster.stats
-        statistics.outcomes[OUTCOMES[status]] += 1
-        statistics.duration.observe(perf_counter() - self._attempt_started)
+        cluster = self._cluster
+        elapsed = perf_counter() - self._attempt_started
+        cluster.stats.outcomes[OUTCOMES[status]] += 1
+        cluster.stats.duration.observe(elapsed)
+        if cluster.observe is not None and self._endpoint is not None:
+            cluster.observe(self._endpoint, status, elapsed)
         fields = response.fields
         headers = end_to_end(response.headers, fields, NOT_RETURNED)
         headers.append((b"x-request-id", self._request_id))
@@ -274,6 +281,7 @@ class Exchange:
     def on_upstream_lost(self, reason: str, detail: str) -> None:
         connection, self._connection = self._connection, None
         if self._response_begun:
+            self._observe_failure()
             self._release_endpoint()
             self._account(self._status, reason, detail)
             self._stream.abort()
@@ -283,15 +291,19 @@ class Exchange:
 
     def on_timeout(self) -> None:
         detail = "no connection was free" if self._waiting else "no response head"
-        self._route.cluster.stats.outcomes["response_timeout"] += 1
+        self._cluster.stats.outcomes["response_timeout"] += 1
+        if not self._waiting:
+            self._observe_failure()
         self._abandon()
         self._fail("response_timeout", detail)
 
     def _attempt_failed(self, reason: str, detail: str) -> None:
         endpoint = self._endpoint
         assert endpoint is not None
-        statistics = self._route.cluster.stats
+        statistics = self._cluster.stats
         statistics.outcomes[reason] += 1
+        if reason != "pending_overflow" and not self._reused:
+            self._observe_failure()
         self._abandon()
         if self._attempts < MAX_ATTEMPTS and may_retry(self._request, reason, reused=self._reused):
             another = self._select_another(endpoint)
@@ -301,6 +313,12 @@ class Exchange:
                 self._acquire_connection(another)
                 return
         self._fail(reason, detail)
+
+    def _observe_failure(self) -> None:
+        """The endpoint is to blame for how the attempt ended."""
+        if self._cluster.observe is not None and self._endpoint is not None:
+            elapsed = perf_counter() - self._attempt_started
+            self._cluster.observe(self._endpoint, 0, elapsed)
 
     def on_request_error(self, error: ProtocolError) -> None:
         self._abandon()
@@ -337,7 +355,7 @@ class Exchange:
             reason=reason,
             detail=detail,
             route=self._route.name,
-            service=self._route.cluster.name,
+            service=self._cluster.name,
             endpoint=self._endpoint.address if self._endpoint is not None else "",
             request_id=self._request_id,
             client=self._client,

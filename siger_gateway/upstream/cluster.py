@@ -7,7 +7,7 @@ that it has, even if the next table no longer holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
 from siger_gateway.telemetry.metrics import ServiceStats
@@ -18,7 +18,7 @@ from siger_gateway.upstream.pool import Pool
 class Endpoint:
     """One address of a cluster."""
 
-    __slots__ = ("active", "address", "pool", "weight")
+    __slots__ = ("active", "address", "ejected", "healthy", "pool", "weight")
 
     def __init__(self, spec: EndpointSpec, pool: PoolConfig) -> None:
         host, _, port = spec.address.rpartition(":")
@@ -27,9 +27,22 @@ class Endpoint:
         self.pool = Pool(host.strip("[]"), int(port), pool)
         self.active = 0
         """Exchanges now on this endpoint."""
+        self.healthy = True
+        """What the active health checks say."""
+        self.ejected = False
+        """Whether outlier detection has taken it out for a while."""
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address} weight={self.weight} active={self.active}>"
+
+    @property
+    def available(self) -> bool:
+        return self.healthy and not self.ejected
+
+
+Observer = Callable[[Endpoint, int, float], None]
+"""Told how each attempt on an endpoint ended: the status of the response, or 0 when there was none
+or it broke off, and the seconds from the start of the attempt."""
 
 
 class Cluster:
@@ -38,13 +51,15 @@ class Cluster:
     :param stats: where attempts are counted; it outlives the cluster.
     """
 
-    __slots__ = ("_balancer", "config", "endpoints", "name", "stats")
+    __slots__ = ("_balancer", "config", "endpoints", "name", "observe", "stats")
 
     def __init__(self, name: str, config: ServiceConfig, stats: ServiceStats) -> None:
         self.name = name
         self.config = config
         self.stats = stats
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.observe: Observer | None = None
+        """None when nobody wants to know: then it costs a comparison."""
         self._balancer: Balancer = POLICIES[config.balance](())
         self.update(config.endpoints)
 
@@ -62,9 +77,15 @@ class Cluster:
             endpoint.weight = spec.weight
             endpoints.append(endpoint)
         self.endpoints = tuple(endpoints)
-        self._balancer = POLICIES[self.config.balance](endpoints)
+        self.rebalance()
         for gone in known.values():
             gone.pool.retire()
+
+    def rebalance(self) -> None:
+        """A new balancer over the endpoints that are available now, or over all when none is:
+        to try is better than to refuse everything."""
+        available = [endpoint for endpoint in self.endpoints if endpoint.available]
+        self._balancer = POLICIES[self.config.balance](available or self.endpoints)
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint for the next attempt, none of ``tried``; None when there is none."""
