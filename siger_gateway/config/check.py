@@ -50,6 +50,7 @@ class Checks:
 
     def _service(self, service: ServiceConfig, key: str) -> None:
         self._unique_endpoints(service, key)
+        self._hash_key(service, key)
         if self._report.is_good(f"{key}.consul", f"{key}.endpoints"):
             if not service.consul and not service.endpoints:
                 self._add(key, 'needs "consul" or "endpoints"')
@@ -69,6 +70,20 @@ class Checks:
                 line = self._where(f"{key}.endpoints[{first[address]}]").line
                 self._add(path, f"the same address as in line {line}, {address}")
             first.setdefault(address, index)
+
+    def _hash_key(self, service: ServiceConfig, key: str) -> None:
+        if not self._report.is_good(f"{key}.balance", f"{key}.hash_on"):
+            return
+        hashing = service.balance == "consistent_hash"
+        if hashing and not service.hash_on:
+            self._add(
+                f"{key}.balance",
+                'consistent_hash needs "hash_on": client_ip, path, header:NAME or cookie:NAME',
+            )
+        elif service.hash_on and not hashing:
+            self._add(
+                f"{key}.hash_on", f"only for balance: consistent_hash, which is {service.balance}"
+            )
 
     def _target(self, route: RouteConfig, key: str) -> None:
         services = self._config.services

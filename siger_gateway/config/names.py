@@ -202,6 +202,21 @@ def parse_header_name(text: str) -> str:
     return text.lower()
 
 
+def parse_hash_key(text: str) -> str:
+    """``client_ip``, ``path``, ``header:NAME`` (then in lower case) or ``cookie:NAME``.
+
+    :raises BadText: if it is none of these.
+    """
+    kind, _, name = text.partition(":")
+    if text in ("client_ip", "path"):
+        return text
+    if kind not in ("header", "cookie"):
+        raise BadText("")
+    if not _HTTP_TOKEN.fullmatch(name):  # a cookie's name is one too (RFC 6265 section 4.1.1)
+        raise BadText("that is no name" if name else "the name is missing")
+    return f"header:{name.lower()}" if kind == "header" else text
+
+
 def _split(text: str, *, lowest_port: int, host_required: bool) -> None:
     if "://" in text:
         raise BadText("it has no scheme", text.partition("://")[2].rstrip("/"))

@@ -45,6 +45,8 @@ HostPattern = Annotated[str, "host"]
 """A host in lower case without port, or ``*.suffix``."""
 HeaderName = Annotated[str, "header name"]
 """A field name (RFC 9110 section 5.1); kept in lower case."""
+HashKey = Annotated[str, "hash key"]
+"""``client_ip``, ``path``, ``header:NAME`` or ``cookie:NAME``."""
 
 MOMENT: Final = 0.001
 """Seconds: the shortest timeout that is accepted; below it the event loop has no resolution."""
@@ -93,8 +95,14 @@ class ServiceConfig:
         "fixed addresses: host:port, or {address, weight}", ()
     )
     protocol: Literal["http"] = _doc("how the endpoints are spoken to", "http")
-    balance: Literal["round_robin", "random", "least_connections"] = _doc(
-        "how an endpoint is chosen", "round_robin"
+    balance: Literal[
+        "round_robin", "random", "least_connections", "p2c", "ewma", "consistent_hash"
+    ] = _doc("how an endpoint is chosen", "round_robin")
+    hash_on: HashKey = _doc(
+        "for consistent_hash: client_ip, path, header:NAME or cookie:NAME is the key", ""
+    )
+    slow_start: Duration = _doc(
+        "in which an endpoint that joins others gets to its full weight; 0s: at once", 0.0, least=0
     )
     pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
 
@@ -227,7 +235,6 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
 
 PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {
     "ServiceConfig.protocol": frozenset({"https", "h2c", "h2"}),
-    "ServiceConfig.balance": frozenset({"p2c", "ewma", "consistent_hash"}),
 }
 """Class.field -> values of the contract that this version does not act on yet."""
 

@@ -21,6 +21,7 @@ from siger_gateway.config.names import (
     parse_address,
     parse_consul_address,
     parse_exposed_name,
+    parse_hash_key,
     parse_header_name,
     parse_host_pattern,
     parse_host_port,
@@ -366,4 +367,5 @@ _KINDS: Final[dict[str, _Kind]] = {
     "method": _Kind("an HTTP method in upper case", parse_method),
     "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
     "header name": _Kind("a header field name", parse_header_name),
+    "hash key": _Kind("client_ip, path, header:NAME or cookie:NAME", parse_hash_key),
 }

@@ -118,7 +118,7 @@ class Exchange:
         return f"<Exchange {self._route.name} {self._endpoint!r} {phase}>"
 
     def start(self) -> None:
-        endpoint = self._cluster.pick(())
+        endpoint = self._cluster.pick_for(self._request, self._client, ())
         if endpoint is not None:
             self._acquire_connection(endpoint)
         else:
@@ -128,7 +128,7 @@ class Exchange:
 
     def _select_another(self, failed: Endpoint) -> Endpoint | None:
         self._tried = (*self._tried, failed)
-        endpoint = self._cluster.pick(self._tried)
+        endpoint = self._cluster.pick_for(self._request, self._client, self._tried)
         if endpoint is None and self._reused:
             return failed  # only its old connection was dead
         return endpoint

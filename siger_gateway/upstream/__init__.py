@@ -3,5 +3,7 @@
 ``clusters``  all of them: made from the configuration, fed by discovery
 ``cluster``   one service: its endpoints, swapped whole when discovery says so
 ``balancer``  which endpoint the next request takes
+``ewma``, ``hashing``, ``slow_start``
+              what some of the policies go by: latency, a key of the request, a growing weight
 ``pool``      the connections of one endpoint
 """

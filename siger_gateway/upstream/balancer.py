@@ -1,16 +1,22 @@
 """Which endpoint the next request takes. One class per policy, made anew for every table.
 
 ``pick(tried)`` is a plain function of the table and a little state; ``tried`` holds the endpoints
-that this exchange has already failed on, and is nearly always empty.
+that this exchange has already failed on, and is nearly always empty. What has to survive a change
+of the table stands on the endpoint. Every policy follows ``Endpoint.effective_weight``, which is
+the configured weight, less while the endpoint is warming up (``slow_start.py``).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from functools import reduce
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from itertools import accumulate
 from math import gcd
 from typing import TYPE_CHECKING, Final, Protocol
+
+from siger_gateway.upstream import ewma
 
 if TYPE_CHECKING:
     from siger_gateway.upstream.cluster import Endpoint
@@ -49,47 +55,113 @@ class RoundRobin:
 class Random:
     """Any, with a probability by its weight."""
 
-    __slots__ = ("_endpoints", "_weights")
+    __slots__ = ("_urn",)
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self._endpoints = tuple(endpoints)
-        self._weights = [endpoint.weight for endpoint in endpoints]
+        self._urn = Urn(endpoints)
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
-        if not tried and self._endpoints:
-            return random.choices(self._endpoints, self._weights)[0]
-        left = [endpoint for endpoint in self._endpoints if endpoint not in tried]
-        return random.choices(left, [one.weight for one in left])[0] if left else None
+        urn = self._urn.without(tried) if tried else self._urn
+        return urn.draw() if urn.endpoints else None
 
 
 class LeastConnections:
-    """The one with the fewest exchanges for its weight; ties go round."""
+    """The one with the fewest exchanges for its weight; among the idle, each in turn by weight."""
 
-    __slots__ = ("_endpoints", "_next")
+    __slots__ = ("_endpoints", "_turns")
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = tuple(endpoints)
-        self._next = random.randrange(len(endpoints)) if endpoints else 0
+        self._turns = RoundRobin(endpoints)
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
-        best: Endpoint | None = None
-        best_load = 0.0
+        best = self._turns.pick(())
+        if best is None or best in tried:
+            best = None
+        elif not best.active:
+            return best
+        best_load = load(best) if best is not None else 0.0
         endpoints = self._endpoints
-        self._next += 1
-        start = self._next % len(endpoints) if endpoints else 0
+        # From anywhere, or the first of the table would get more than its share of the ties.
+        start = random.randrange(len(endpoints)) if endpoints else 0
         for endpoint in endpoints[start:] + endpoints[:start]:
-            load = endpoint.active / endpoint.weight
-            if (best is None or load < best_load) and endpoint not in tried:
-                best, best_load = endpoint, load
-                if not load:
+            one = load(endpoint)
+            if (best is None or one < best_load) and endpoint not in tried:
+                best, best_load = endpoint, one
+                if not one:
                     break
         return best
 
 
-POLICIES: Final[dict[str, type[RoundRobin] | type[Random] | type[LeastConnections]]] = {
+class TwoChoices:
+    """The better of two drawn at random by their weight, so that it costs the same however long
+    the table is, and gateways that see the same loads do not all run to the same endpoint
+    (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+
+    :param cost: of one more exchange on an endpoint; on a tie the one drawn first is taken, so
+        that equal endpoints are used by their weight.
+    """
+
+    __slots__ = ("_cost", "_urn")
+
+    def __init__(self, endpoints: Sequence[Endpoint], cost: Callable[[Endpoint], float]) -> None:
+        self._urn = Urn(endpoints)
+        self._cost = cost
+
+    def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
+        urn = self._urn.without(tried) if tried else self._urn
+        if len(urn.endpoints) < 2:
+            return urn.endpoints[0] if urn.endpoints else None
+        first, second = urn.draw_two()
+        return second if self._cost(second) < self._cost(first) else first
+
+
+def load(endpoint: Endpoint) -> float:
+    """Exchanges in flight for its weight."""
+    return endpoint.active / endpoint.effective_weight
+
+
+class Urn:
+    """Endpoints to be drawn at random, each with a probability by its weight."""
+
+    __slots__ = ("_ends", "_last", "endpoints")
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.endpoints = tuple(endpoints)
+        self._ends = list(accumulate(endpoint.effective_weight for endpoint in endpoints))
+        self._last = len(endpoints) - 1
+
+    def without(self, tried: Sequence[Endpoint]) -> Urn:
+        return Urn([endpoint for endpoint in self.endpoints if endpoint not in tried])
+
+    def draw(self) -> Endpoint:
+        """One of them; there must be one."""
+        return self.endpoints[self._index(random.random() * self._ends[-1])]
+
+    def draw_two(self) -> tuple[Endpoint, Endpoint]:
+        """Two different ones; there must be two."""
+        ends = self._ends
+        index = self._index(random.random() * ends[-1])
+        weight = self.endpoints[index].effective_weight
+        # The second as if the first had been cut out of the line that the weights make.
+        place = random.random() * (ends[-1] - weight)
+        if place >= ends[index] - weight:
+            place += weight
+        return self.endpoints[index], self.endpoints[self._index(place)]
+
+    def _index(self, place: float) -> int:
+        # A product just below the end may be rounded up to it: ``last`` bounds the search.
+        return bisect(self._ends, place, 0, self._last)
+
+
+POLICIES: Final[dict[str, Callable[[Sequence[Endpoint]], Balancer]]] = {
     "round_robin": RoundRobin,
     "random": Random,
     "least_connections": LeastConnections,
+    "p2c": partial(TwoChoices, cost=load),
+    "ewma": partial(TwoChoices, cost=ewma.cost),
+    # For requests without a key; for those with one there is the ring (hashing.py).
+    "consistent_hash": partial(TwoChoices, cost=load),
 }
 
 
@@ -101,7 +173,7 @@ def smooth_schedule(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
     """
     if not endpoints:
         return ()
-    weights = [endpoint.weight for endpoint in endpoints]
+    weights = [endpoint.effective_weight for endpoint in endpoints]
     divisor = reduce(gcd, weights)
     weights = [weight // divisor for weight in weights]
     if sum(weights) > MAX_SCHEDULE:

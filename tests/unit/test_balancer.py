@@ -1,10 +1,11 @@
-"""Which endpoint is next, against models; ``test_upstream`` has the plain cases."""
+"""Which endpoint is next, against models."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
 from collections.abc import Sequence
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from siger_gateway.upstream.balancer import (
     LeastConnections,
     Random,
     RoundRobin,
+    Urn,
     smooth_schedule,
 )
 from siger_gateway.upstream.cluster import Endpoint
@@ -137,9 +139,16 @@ async def test_least_connections_is_the_least_loaded_of_those_not_tried(
     least = min((one.active / one.weight for one in left), default=None)
     fitting = {one for one in left if one.active / one.weight == least}
     balancer = LeastConnections(table)
-    # Ties go round: as many picks as endpoints find every one of them.
-    picked = {balancer.pick(tried) for _ in range(len(table))}
+    # Ties go round by weight: one round finds every one of them.
+    picked = {balancer.pick(tried) for _ in range(sum(one.weight for one in table))}
     assert picked == (fitting or {None})
+
+
+async def test_least_connections_takes_the_idle_in_turn_by_their_weight() -> None:
+    table = await endpoints([5, 3, 1])
+    balancer = LeastConnections(table)
+    seen = Counter(balancer.pick(()) for _ in range(90))
+    assert [seen[one] for one in table] == [50, 30, 10]
 
 
 @settings(max_examples=100)
@@ -156,3 +165,88 @@ async def test_least_connections_fills_endpoints_by_their_weight(
     for one in table:
         due = exchanges * one.weight / sum(weights)
         assert abs(one.active - due) <= max(weights)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(1, 1000), min_size=2, max_size=6), st.randoms(use_true_random=False))
+async def test_two_that_are_drawn_are_two(weights: list[int], source: random.Random) -> None:
+    random.seed(source.random())
+    urn = Urn(await endpoints(weights))
+    for _ in range(50):
+        first, second = urn.draw_two()
+        assert first is not second
+
+
+async def test_two_are_drawn_by_weight_and_the_second_from_what_is_left() -> None:
+    table = await endpoints([6, 3, 1])
+    urn = Urn(table)
+    random.seed(1)
+    seen = Counter(urn.draw_two() for _ in range(30_000))
+    for (a, b), due in {  # P(a) * P(b without a)
+        (0, 1): 0.6 * 3 / 4,
+        (0, 2): 0.6 * 1 / 4,
+        (1, 0): 0.3 * 6 / 7,
+        (1, 2): 0.3 * 1 / 7,
+        (2, 0): 0.1 * 6 / 9,
+        (2, 1): 0.1 * 3 / 9,
+    }.items():
+        assert abs(seen[table[a], table[b]] / 30_000 - due) < 0.02
+
+
+async def test_idle_endpoints_are_used_by_their_weight_with_two_choices() -> None:
+    table = await endpoints([6, 3, 1])
+    balancer = POLICIES["p2c"](table)
+    random.seed(1)
+    seen = Counter(balancer.pick(()) for _ in range(10_000))
+    assert [round(seen[one] / 1000) for one in table] == [6, 3, 1]
+
+
+@settings(max_examples=50)
+@given(
+    st.sampled_from(["least_connections", "p2c", "ewma"]),
+    st.lists(st.integers(1, 4), min_size=2, max_size=5),
+)
+async def test_policies_by_load_fill_endpoints_by_their_weight(
+    policy: str, weights: list[int]
+) -> None:
+    table = await endpoints(weights)
+    for one in table:  # all answer equally fast
+        one.latency, one.latency_at = 0.01, monotonic()
+    balancer = POLICIES[policy](table)
+    random.seed(1)
+    exchanges = 100 * len(table)
+    for _ in range(exchanges):
+        picked = balancer.pick(())
+        assert picked is not None
+        picked.active += 1
+    for one in table:
+        due = exchanges * one.weight / sum(weights)
+        assert abs(one.active - due) <= 0.15 * due + 4
+
+
+@pytest.mark.parametrize("policy", ["p2c", "ewma", "least_connections"])
+async def test_of_two_endpoints_the_one_that_hangs_gets_little(policy: str) -> None:
+    stuck, free = await endpoints([1, 1])
+    for one in (stuck, free):
+        one.latency, one.latency_at = 0.01, monotonic()
+    balancer = POLICIES[policy]([stuck, free])
+    for _ in range(100):
+        picked = balancer.pick(())
+        if picked is stuck:
+            stuck.active += 1  # and never answers; free always does
+    assert stuck.active <= 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_an_endpoint_that_is_warming_up_gets_less_than_its_share(policy: str) -> None:
+    table = await endpoints([2, 2, 2, 2])
+    newcomer = table[-1]
+    newcomer.weigh(2, 2)  # a tenth
+    for one in table:
+        one.latency, one.latency_at = 0.01, monotonic()
+    balancer = POLICIES[policy](table)
+    random.seed(1)
+    seen = Counter(balancer.pick(()) for _ in range(3100))
+    assert seen[newcomer] < 150  # its share would be 775, a tenth of that of one of the others 100
+    if policy != "ewma":  # where the fast and free take all
+        assert seen[newcomer] > 50

@@ -40,3 +40,18 @@ async def test_retries_leave_the_turns_as_they_are() -> None:
     assert cluster.pick((first,)) is not first
     assert cluster.pick(()) is not first
     assert cluster.pick(()) is first
+
+
+async def test_every_observer_is_told_in_the_order_in_which_they_came() -> None:
+    cluster = Cluster("s", ServiceConfig(endpoints=(EndpointSpec("a:1"),)), ServiceStats())
+    assert cluster.observe is None
+    told: list[tuple[int, Endpoint, int, float]] = []
+    for number in range(3):
+
+        def observer(endpoint: Endpoint, status: int, seconds: float, number: int = number) -> None:
+            told.append((number, endpoint, status, seconds))
+
+        cluster.add_observer(observer)
+    assert cluster.observe is not None
+    cluster.observe(cluster.endpoints[0], 200, 0.5)
+    assert told == [(number, cluster.endpoints[0], 200, 0.5) for number in range(3)]
