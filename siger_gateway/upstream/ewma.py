@@ -46,10 +46,10 @@ def record(endpoint: Endpoint, status: int, seconds: float, now: float) -> None:
     """An attempt has ended at ``now`` (``time.monotonic()``) after ``seconds``."""
     if status in FAILURES and seconds < FAILURE:
         seconds = FAILURE
-    kept = exp((endpoint.latency_at - now) / DECAY)
-    average = endpoint.latency * kept
-    # The usual average: what time has taken from the old value, the new one fills.
-    endpoint.latency = seconds if seconds > average else average + seconds * (1.0 - kept)
+    if seconds < endpoint.latency:  # what time takes from the old value, the new one fills
+        kept = exp((endpoint.latency_at - now) / DECAY)
+        seconds = endpoint.latency * kept + seconds * (1.0 - kept)
+    endpoint.latency = seconds
     endpoint.latency_at = now
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from math import exp
+from math import exp, log
 from time import monotonic
 
 import pytest
@@ -33,6 +33,15 @@ async def test_a_peak_counts_at_once_and_is_forgotten_slowly() -> None:
     for tenth in range(600):
         record(one, 200, 0.01, 100.3 + tenth / 10)
     assert 0.01 <= one.latency < 0.02
+
+
+async def test_an_answer_counts_the_more_the_older_the_last_one_is() -> None:
+    one = await endpoint()
+    record(one, 200, 2.0, 100.0)
+    record(one, 200, 1.0, 100.0 + DECAY * log(2))  # half of the old value is left
+    assert one.latency == pytest.approx(1.5)
+    record(one, 200, 0.5, 10_000.0)
+    assert one.latency == pytest.approx(0.5)
 
 
 async def test_time_alone_lowers_what_an_endpoint_costs() -> None:

@@ -76,16 +76,16 @@ async def test_only_the_keys_of_an_endpoint_that_leaves_move(
 
 
 @settings(max_examples=50)
-@given(WEIGHTS, st.integers(1, 4))
+@given(st.lists(st.integers(1, 3), min_size=2, max_size=12), st.integers(1, 4))
 async def test_keys_move_only_to_an_endpoint_that_joins(weights: list[int], weight: int) -> None:
-    table = await endpoints([4, *weights, weight])
+    table = await endpoints([3, *weights, weight])  # 4 is the heaviest, in the same power of two
     joining = table[-1]
     before = owners(Ring(table[:-1]))
     after = owners(Ring(table))
     moved = [new for old, new in zip(before, after, strict=True) if new is not old]
     assert set(moved) <= {joining}
     # About its share, and not much more: 6 % standard deviation for a weight of 4, 12 % for 1.
-    due = weight / (4 + sum(weights) + weight)
+    due = weight / (3 + sum(weights) + weight)
     assert len(moved) / len(KEYS) < 1.6 * due + 0.03
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
-from siger_gateway.telemetry.metrics import ServiceStats
+from siger_gateway.telemetry.metrics import Metrics, ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
+from siger_gateway.upstream.clusters import Clusters
 from siger_gateway.upstream.slow_start import COLD, STEP, WARM, SlowStart
 
 A, B, C, D = (EndpointSpec(f"{name}:80", 3) for name in "abcd")
@@ -67,6 +68,17 @@ async def test_a_table_of_none_but_new_endpoints_is_not_warmed() -> None:
     table.update(())
     table.update((A,))
     assert warmth(table) == {"a": WARM}
+
+
+async def test_an_instance_that_discovery_adds_warms_up_and_the_first_ones_do_not() -> None:
+    clusters = Clusters(Metrics())
+    clusters.configure({"s": ServiceConfig(consul="s", slow_start=30.0)})
+    clusters.publish("s", (A, B))
+    clusters.publish("s", (A, B, C))
+    assert warmth(clusters["s"]) == {"a": WARM, "b": WARM, "c": COLD}
+    clusters.close_stale(1000.0)
+    clusters.close_stale(1031.0)
+    assert warmth(clusters["s"])["c"] == WARM
 
 
 async def test_one_that_comes_back_from_failure_warms_up() -> None:
