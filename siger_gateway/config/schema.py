@@ -41,10 +41,16 @@ ExposedName = Annotated[str, "exposed name"]
 """A service name, or ``*`` for all of them."""
 Method = Annotated[str, "method"]
 """An HTTP method (RFC 9110 section 9.1) in upper case."""
+HostName = Annotated[str, "host name"]
+"""A host in lower case without port."""
 HostPattern = Annotated[str, "host"]
 """A host in lower case without port, or ``*.suffix``."""
 HeaderName = Annotated[str, "header name"]
 """A field name (RFC 9110 section 5.1); kept in lower case."""
+HeaderValue = Annotated[str, "header value"]
+"""A field value (RFC 9110 section 5.5) of printable ASCII characters."""
+Text = Annotated[str, "text"]
+"""Any text, with line breaks and tabs."""
 
 MOMENT: Final = 0.001
 """Seconds: the shortest timeout that is accepted; below it the event loop has no resolution."""
@@ -111,14 +117,71 @@ class MatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitConfig:
+    """One of several services between which a route divides its requests."""
+
+    service: str = _doc("a key of `services`")
+    weight: int = _doc("share of the requests relative to the others", 1, least=0, most=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdits:
+    """Changes to the header fields of one message; ``config/actions.py`` says to which."""
+
+    set: dict[HeaderName, HeaderValue] = _doc("in place of the fields of that name", {})
+    add: dict[HeaderName, HeaderValue] = _doc("beside the fields of that name", {})
+    remove: tuple[HeaderName, ...] = _doc("these are not passed on", ())
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersConfig:
+    """Changes to the header fields of both messages."""
+
+    request: HeaderEdits = _doc("what the service gets", HeaderEdits)
+    response: HeaderEdits = _doc("what the client gets", HeaderEdits)
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectConfig:
+    """Sends the client to another address. What is not given stays as the client has it."""
+
+    scheme: Literal["keep", "http", "https"] = _doc("of the new address", "keep")
+    host: HostName = _doc("without port", "")
+    port: int = _doc("0: that of the scheme", 0, least=0, most=65535)
+    path: PathTemplate = _doc("in place of the path; may use the {names} of match.path", "")
+    prefix: PathPrefix = _doc("in place of match.path_prefix", "")
+    strip_query: bool = _doc("without the query string", False)
+    status: int = _doc(
+        "301 and 308 are permanent; 307 and 308 keep the method",
+        307,
+        one_of=(301, 302, 303, 307, 308),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponseConfig:
+    """A fixed answer from the gateway itself."""
+
+    status: int = _doc("200 to 599; 0: there is no direct response", 0, least=0, most=599)
+    body: Text = _doc("sent as UTF-8", "")
+    content_type: HeaderValue = _doc("of the body", "text/plain; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
 class RouteConfig:
-    """A rule that sends matching requests to a service."""
+    """What becomes of matching requests: exactly one of ``service``, ``split``, ``redirect`` and
+    ``direct_response``."""
 
     name: Token = _doc("unique; the `route` label of metrics and logs")
     match: MatchConfig = _doc("which requests")
-    service: str = _doc("a key of `services`")
+    service: str = _doc("a key of `services`", "")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
     timeout: Duration = _doc("to the response head, per attempt", 30.0, least=MOMENT)
+    split: tuple[SplitConfig, ...] = _doc("or several: [{service, weight}, ...]", ())
+    redirect: RedirectConfig = _doc("or another address for the client", RedirectConfig)
+    direct_response: DirectResponseConfig = _doc("or a fixed answer", DirectResponseConfig)
+    rewrite: PathTemplate = _doc("in place of match.path or match.path_prefix; may use {names}", "")
+    headers: HeadersConfig = _doc("changes to header fields", HeadersConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +263,7 @@ class Config:
     expose_services: tuple[ExposedName, ...] = _doc(
         'names (or "*") reachable as /services/<name>/<path>', ()
     )
+    consul_routes: bool = _doc("services in Consul may bring their routes in `siger.` tags", True)
     jobs: JobsConfig = _doc("the job queue", JobsConfig)
     access_log: AccessLogConfig = _doc("one JSON line per exchange", AccessLogConfig)
 
@@ -209,7 +273,6 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
     "ServiceConfig": frozenset({"health_check", "outlier"}),
     "RouteConfig": frozenset(
         {
-            "split",
             "retry",
             "auth",
             "roles",
@@ -217,7 +280,6 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
             "cors",
             "allow",
             "deny",
-            "headers",
             "mirror",
         }
     ),

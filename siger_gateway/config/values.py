@@ -22,6 +22,8 @@ from siger_gateway.config.names import (
     parse_consul_address,
     parse_exposed_name,
     parse_header_name,
+    parse_header_value,
+    parse_host_name,
     parse_host_pattern,
     parse_host_port,
     parse_listen_address,
@@ -142,7 +144,7 @@ def read_scalar(value: Value, hint: Any, rule: Rule) -> Any:
 
 
 def _read(value: Value, hint: Any, rule: Rule) -> Any:
-    _refuse_control_characters(value)
+    _refuse_control_characters(value, "\n\t" if hint == schema.Text else "")
     if rule.optional and not value.text and value.kind == "string":
         return ""
     if options := choices(hint):
@@ -156,10 +158,11 @@ def _read(value: Value, hint: Any, rule: Rule) -> Any:
     return result
 
 
-def _refuse_control_characters(value: Value) -> None:
+def _refuse_control_characters(value: Value, allowed: str) -> None:
     # They would reach logs, header fields and subjects. A lone surrogate is not Unicode text.
     if any(
-        ord(one) < 0x20 or ord(one) == 0x7F or 0xD800 <= ord(one) < 0xE000 for one in value.text
+        (ord(one) < 0x20 and one not in allowed) or ord(one) == 0x7F or 0xD800 <= ord(one) < 0xE000
+        for one in value.text
     ):
         raise BadValue(f"control characters are not allowed, found {value.described()}")
 
@@ -264,6 +267,8 @@ def written(value: Any, hint: Any) -> str:
         return format_duration(value)
     if hint == schema.Size:
         return format_size(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if bare(hint) is float and float(value).is_integer():
         return f"{value:.1f}"
     return str(value)
@@ -365,5 +370,8 @@ _KINDS: Final[dict[str, _Kind]] = {
     "network": _Kind("a network such as 10.0.0.0/8, or an address", parse_network),
     "method": _Kind("an HTTP method in upper case", parse_method),
     "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
+    "host name": _Kind("a host without port", parse_host_name),
     "header name": _Kind("a header field name", parse_header_name),
+    "header value": _Kind("the value of a header field", parse_header_value, numeric=True),
+    "text": _Kind("text", str),
 }

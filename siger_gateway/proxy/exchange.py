@@ -169,6 +169,9 @@ class Exchange:
         request = self._request
         headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
         headers += self._forwarding
+        edits = self._route.request_edits
+        if edits is not None:
+            headers = edits.apply(headers)
         connection.begin(self, request.method, self._target, headers, request.content_length)
         if request.content_length != 0:
             self._send_waiting_body(connection)
@@ -194,6 +197,8 @@ class Exchange:
     def on_end(self, trailers: Headers) -> None:
         if trailers:
             trailers = [field for field in trailers if field[0] not in NOT_IN_TRAILERS]
+            if self._route.request_edits is not None:
+                trailers = self._route.request_edits.without(trailers)
         self._trailers = trailers
         if self._connection is not None:
             self._connection.write_end(trailers)
@@ -224,6 +229,8 @@ class Exchange:
             cluster.observe(self._endpoint, status, elapsed)
         fields = response.fields
         headers = end_to_end(response.headers, fields, NOT_RETURNED)
+        if route.response_edits is not None:
+            headers = route.response_edits.apply(headers)
         headers.append((b"x-request-id", self._request_id))
         headers.append(VIA)
         if response.complete:
@@ -258,6 +265,8 @@ class Exchange:
         self._account(self._status, "", "")
         if trailers:
             trailers = [field for field in trailers if field[0] not in NOT_IN_RESPONSE_TRAILERS]
+            if self._route.response_edits is not None:
+                trailers = self._route.response_edits.without(trailers)
         self._stream.send_end(trailers)
 
     def _release_endpoint(self) -> None:

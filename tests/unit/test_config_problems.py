@@ -23,6 +23,17 @@ def match(text: str) -> str:
     return route(f"{{name: r, service: users, match: {{{text}}}}}")
 
 
+def action(text: str) -> str:
+    """A file whose only route, with a template, does this, in line 2."""
+    return route(f"{{name: r, match: {{path: '/a/{{x}}'}}, {text}}}")
+
+
+def request_headers(text: str) -> str:
+    """A file whose only route edits requests like this, in line 2."""
+    at = "name: r, service: users, match: {path: /a}"
+    return route(f"{{{at}, headers: {{request: {{{text}}}}}}}")
+
+
 def service(text: str) -> str:
     """A file whose only service is ``s``, in line 1."""
     return f"services: {{s: {{{text}}}}}\n"
@@ -64,7 +75,6 @@ BAD: list[tuple[str, str, int, str, str]] = [
     ("missing name", route("{service: users, match: {path: /a}}"),
      2, "routes[0].name", "this key is required"),
     ("missing match", route("{name: r, service: users}"), 2, "routes[0].match", "required"),
-    ("missing service", route("{name: r, match: {path: /a}}"), 2, "routes[0].service", "required"),
     ("missing address", service("endpoints: [{weight: 3}]"),
      1, "services.s.endpoints[0].address", "required"),
     # shapes
@@ -178,6 +188,96 @@ BAD: list[tuple[str, str, int, str, str]] = [
      2, "routes[0].strip_prefix", "in whole segments"),
     ("strip of nothing", route("{name: r, service: users, match: {path: /a}, strip_prefix: /}"),
      2, "routes[0].strip_prefix", "strips nothing"),
+    ("rewrite and strip", route(
+        "{name: r, service: users, match: {path_prefix: /a}, strip_prefix: /a, rewrite: /b}"),
+     2, "routes[0].rewrite", "exclude each other"),
+    ("rewrite of nothing", route(
+        "{name: r, service: users, match: {path_prefix: /}, rewrite: /}"),
+     2, "routes[0].rewrite", "changes nothing"),
+    ("rewrite with an unknown name", route(
+        "{name: r, service: users, match: {path: '/a/{x}'}, rewrite: '/b/{y}'}"),
+     2, "routes[0].rewrite", "match.path has no {y}"),
+    ("rewrite of a prefix with a name", route(
+        "{name: r, service: users, match: {path_prefix: /a}, rewrite: '/b/{y}'}"),
+     2, "routes[0].rewrite", "match.path has no {y}"),
+    # actions
+    ("no action", route("{name: r, match: {path: /a}}"),
+     2, "routes[0]", "exactly one of service, split, redirect, direct_response; it has none"),
+    ("two actions", action("service: users, split: [{service: users}]"),
+     2, "routes[0]", "it has service and split"),
+    ("redirect beside a service",
+     route("{name: r, match: {path: /a}, service: users, redirect: {path: /b}}"),
+     2, "routes[0]", "it has service and redirect"),
+    ("empty redirect", route("{name: r, match: {path: /a}, redirect: {}}"),
+     2, "routes[0]", "it has none"),
+    ("split of an unknown service", action("split: [{service: users}, {service: order}]"),
+     2, "routes[0].split[1].service", 'there is no service "order"'),
+    ("split of one service twice", action("split: [{service: users}, {service: users}]"),
+     2, "routes[0].split[1].service", "stands in it twice"),
+    ("split without weight", action("split: [{service: users, weight: 0}]"),
+     2, "routes[0].split", "every weight is 0"),
+    ("negative weight", action("split: [{service: users, weight: -1}]"),
+     2, "routes[0].split[0].weight", "between 0 and 10000"),
+    ("redirect to itself", action("redirect: {status: 301}"),
+     2, "routes[0].redirect", "leads to where it comes from"),
+    ("redirect to the same path", action("redirect: {path: '/a/{x}'}"),
+     2, "routes[0].redirect.path", "leads to where it comes from"),
+    ("redirect to path and prefix", action("redirect: {path: /b, prefix: /c, host: h}"),
+     2, "routes[0].redirect", "exclude each other"),
+    ("redirect of a prefix that is none", action("redirect: {prefix: /c}"),
+     2, "routes[0].redirect.prefix", "no match.path_prefix"),
+    ("redirect with an unknown name", action("redirect: {path: '/b/{y}'}"),
+     2, "routes[0].redirect.path", "match.path has no {y}"),
+    ("redirect with a status of its own", action("redirect: {path: /b, status: 300}"),
+     2, "routes[0].redirect.status", "one of 301, 302"),
+    ("redirect to a scheme that runs code", action("redirect: {scheme: javascript}"),
+     2, "routes[0].redirect.scheme", "one of keep, http or https"),
+    ("redirect to a URL as a host", action("redirect: {host: 'https://x'}"),
+     2, "routes[0].redirect.host", "a host without port"),
+    ("redirect to any host", action("redirect: {host: '*.x'}"),
+     2, "routes[0].redirect.host", "can only be matched"),
+    ("redirect with a query", action("redirect: {path: '/b?c'}"),
+     2, "routes[0].redirect.path", "query or fragment"),
+    ("redirect that strips", action("redirect: {path: /b}, strip_prefix: /a"),
+     2, "routes[0].strip_prefix", "a redirect forwards no path"),
+    ("redirect that edits a request",
+     action("redirect: {path: /b}, headers: {request: {remove: [x]}}"),
+     2, "routes[0].headers.request", "sends no request"),
+    ("direct response without a status", action("direct_response: {body: x}"),
+     2, "routes[0].direct_response.status", "between 200 and 599, found 0"),
+    ("direct response that is none", action("direct_response: {status: 101}"),
+     2, "routes[0].direct_response.status", "between 200 and 599, found 101"),
+    ("body of a status without one", action("direct_response: {status: 204, body: x}"),
+     2, "routes[0].direct_response.body", "a response with status 204 has none"),
+    ("line break in a content type",
+     action(r'direct_response: {status: 200, content_type: "a\r\nb: c"}'),
+     2, "routes[0].direct_response.content_type", "control characters"),
+    ("line break in a field value", request_headers(r'set: {x: "a\r\nevil: 1"}'),
+     2, "routes[0].headers.request.set.x", "control characters"),
+    ("field value of other letters", request_headers("set: {x: é}"),
+     2, "routes[0].headers.request.set.x", "only printable ASCII"),
+    ("empty field value", request_headers("add: {x: ''}"),
+     2, "routes[0].headers.request.add.x", "it is empty"),
+    ("bad field name", request_headers("remove: ['a:b']"),
+     2, "routes[0].headers.request.remove[0]", "a header field name"),
+    ("edit of a field that frames", request_headers("set: {Content-Length: 5}"),
+     2, "routes[0].headers.request.set.content-length", "about the connection"),
+    ("edit of a field under another spelling", request_headers("remove: [x_user-id]"),
+     2, "routes[0].headers.request.remove[0]", "the gateway itself"),
+    ("second Host", request_headers("add: {host: a}"),
+     2, "routes[0].headers.request.add.host", "exactly one Host"),
+    ("no Host", request_headers("remove: [host]"),
+     2, "routes[0].headers.request.remove[0]", "exactly one Host"),
+    ("bad Host", request_headers("set: {host: a/b}"),
+     2, "routes[0].headers.request.set.host", "no host name"),
+    ("set and removed", request_headers("set: {x: a}, remove: [X]"),
+     2, "routes[0].headers.request.remove[0]", "set or added as well"),
+    ("response edit of a field that frames",
+     route("{name: r, service: users, match: {path: /a}, "
+           "headers: {response: {remove: [transfer-encoding]}}}"),
+     2, "routes[0].headers.response.remove[0]", "about the connection"),
+    ("template that could take an own endpoint", match("path: '/api/{v}/jobs/{id}'"),
+     2, "routes[0].match.path", "/api/v1/jobs is an endpoint"),
     ("own endpoint", match("path: /health/ready"), 2, "routes[0].match.path", "gateway itself"),
     ("own endpoint as a prefix", match("path_prefix: /metrics"),
      2, "routes[0].match.path_prefix", "/metrics is an endpoint"),
@@ -282,7 +382,6 @@ def test_all_problems_come_at_once_in_file_order() -> None:
         ("c.yaml", 2, "port"),
         ("c.yaml", 3, "limits.body"),
         ("c.yaml", 4, "routes[0].match"),
-        ("c.yaml", 4, "routes[0].service"),
         ("c.yaml", 5, "nope"),
         ("environment", 0, "SIGER_DRAIN_TIMEOUT"),
     ]

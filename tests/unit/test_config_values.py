@@ -126,6 +126,13 @@ ROUTES = st.fixed_dictionaries(
     optional={
         "match": MATCHES | VALUES,
         "strip_prefix": WORDS,
+        "rewrite": WORDS,
+        "split": st.lists(st.fixed_dictionaries({"service": WORDS}) | VALUES, max_size=2),
+        "redirect": st.fixed_dictionaries({}, optional={"path": WORDS, "prefix": WORDS}) | VALUES,
+        "direct_response": st.fixed_dictionaries({"body": st.text(max_size=5)}) | VALUES,
+        "headers": st.fixed_dictionaries(
+            {}, optional={"request": st.dictionaries(st.sampled_from(["set", "remove"]), VALUES)}
+        ),
         "timeout": SCALARS,
         "retry": VALUES,
     },
