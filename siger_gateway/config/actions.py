@@ -16,6 +16,7 @@ from siger_gateway.config.schema import (
     HeaderEdits,
     HeadersConfig,
     RedirectConfig,
+    RetryConfig,
     RouteConfig,
 )
 
@@ -76,6 +77,8 @@ def action_problems(route: RouteConfig) -> Iterator[tuple[str, str]]:
         for key in ("strip_prefix", "rewrite"):
             if getattr(route, key):
                 yield key, f"a {actions[0]} forwards no path"
+        if route.retry != RetryConfig():
+            yield "retry", f"a {actions[0]} needs no second try"
         if route.headers.request != HeaderEdits():
             yield "headers.request", f"a {actions[0]} sends no request"
     yield from _rewrite_problems(route)

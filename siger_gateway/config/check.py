@@ -45,6 +45,7 @@ class Checks:
             self._targets(route, f"routes[{index}]")
             self._match(route, f"routes[{index}]")
             self._action(route, f"routes[{index}]")
+            self._retry(route, f"routes[{index}]")
         self._unique_names()
         self._unique_matches()
         self._exposed()
@@ -112,6 +113,13 @@ class Checks:
         reason = strip_problem(path, route.strip_prefix)
         if reason and self._report.is_good(f"{key}.strip_prefix"):
             self._add(f"{key}.strip_prefix", reason)
+
+    def _retry(self, route: RouteConfig, key: str) -> None:
+        at = f"{key}.retry.per_try_timeout"
+        if not self._report.is_good(at, f"{key}.timeout"):
+            return
+        if route.retry.per_try_timeout >= route.timeout:
+            self._add(at, f"has to be shorter than the route's timeout, {route.timeout:g}s")
 
     def _unique_names(self) -> None:
         first: dict[str, int] = {}

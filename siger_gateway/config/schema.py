@@ -43,6 +43,8 @@ Method = Annotated[str, "method"]
 """An HTTP method (RFC 9110 section 9.1) in upper case."""
 HostName = Annotated[str, "host name"]
 """A host in lower case without port."""
+RetryCondition = Annotated[str, "retry condition"]
+"""``connect``, ``reset``, or a status from 400 to 599."""
 HostPattern = Annotated[str, "host"]
 """A host in lower case without port, or ``*.suffix``."""
 HeaderName = Annotated[str, "header name"]
@@ -168,6 +170,21 @@ class DirectResponseConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """When a failed attempt is repeated on another endpoint. A request that a service may have seen
+    is repeated only if its method is idempotent and its body (64 KiB at most) still at hand."""
+
+    attempts: int = _doc("tries in all, the first included", 3, least=1, most=10)
+    on: tuple[RetryCondition, ...] = _doc(
+        "connect (no connection to be had), reset (broken off, or no answer in time), or a status",
+        ("connect",),
+    )
+    per_try_timeout: Duration = _doc(
+        "to the response head, for each attempt; 0: the whole timeout", 0.0, least=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RouteConfig:
     """What becomes of matching requests: exactly one of ``service``, ``split``, ``redirect`` and
     ``direct_response``."""
@@ -176,7 +193,8 @@ class RouteConfig:
     match: MatchConfig = _doc("which requests")
     service: str = _doc("a key of `services`", "")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
-    timeout: Duration = _doc("to the response head, per attempt", 30.0, least=MOMENT)
+    timeout: Duration = _doc("to the response head, all attempts together", 30.0, least=MOMENT)
+    retry: RetryConfig = _doc("when a failed attempt is repeated", RetryConfig)
     split: tuple[SplitConfig, ...] = _doc("or several: [{service, weight}, ...]", ())
     redirect: RedirectConfig = _doc("or another address for the client", RedirectConfig)
     direct_response: DirectResponseConfig = _doc("or a fixed answer", DirectResponseConfig)
@@ -273,7 +291,6 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
     "ServiceConfig": frozenset({"health_check", "outlier"}),
     "RouteConfig": frozenset(
         {
-            "retry",
             "auth",
             "roles",
             "rate_limit",

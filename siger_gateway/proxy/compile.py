@@ -11,6 +11,7 @@ from siger_gateway.config.schema import RouteConfig
 from siger_gateway.http1.timeouts import Ticker
 from siger_gateway.proxy.answer import compile_reply
 from siger_gateway.proxy.edits import compile_edits
+from siger_gateway.proxy.retry import RetryPolicy
 from siger_gateway.proxy.route import AnswerRoute, LocalRoute, ProxyRoute, Route, Split
 from siger_gateway.routing.effective import EffectiveRoute
 from siger_gateway.routing.rewrite import path_rewrite, strip_rewrite
@@ -58,12 +59,15 @@ class Compiler:
 
     def _proxied(self, config: RouteConfig) -> ProxyRoute:
         rewrite = strip_rewrite(config.strip_prefix) or path_rewrite(config.match, config.rewrite)
+        retry = config.retry
         weights = [(self._cluster(one.service), one.weight) for one in config.split]
         return ProxyRoute(
             config.name,
             self._metrics.routes[config.name],
             weights[0][0] if weights else self._cluster(config.service),
             self._ticker.queue(config.timeout),
+            RetryPolicy.of(retry.attempts, retry.on),
+            self._ticker.queue(retry.per_try_timeout) if retry.per_try_timeout else None,
             rewrite=rewrite,
             split=Split(weights) if weights else None,
             request_edits=compile_edits(config.headers.request),

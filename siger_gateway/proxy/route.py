@@ -13,6 +13,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.answer import Reply
 from siger_gateway.proxy.edits import Edits
+from siger_gateway.proxy.retry import RetryPolicy
 from siger_gateway.routing.rewrite import Rewrite
 from siger_gateway.telemetry.metrics import RouteStats
 from siger_gateway.upstream.cluster import Cluster
@@ -43,12 +44,15 @@ class ProxyRoute:
 
     :param cluster: of a split, the first one.
     :param waiting: exchanges until their response head has come.
+    :param trying: the same for one attempt; None: nothing but ``waiting`` limits an attempt.
     """
 
     name: str
     stats: RouteStats
     cluster: Cluster
     waiting: TimeoutQueue
+    retry: RetryPolicy
+    trying: TimeoutQueue | None
     rewrite: Rewrite | None = None
     split: Split | None = None
     request_edits: Edits | None = None

@@ -8,11 +8,17 @@ that it has, even if the next table no longer holds it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.balancer import POLICIES, Balancer
 from siger_gateway.upstream.pool import Pool
+
+RETRY_SHARE: Final = 0.2
+"""Share of a service's active exchanges that may be retries: Envoy's and Finagle's default."""
+RETRY_MINIMUM: Final = 3
+"""Retries that may be active however little is going on: Envoy's min_retry_concurrency."""
 
 
 class Endpoint:
@@ -51,13 +57,15 @@ class Cluster:
     :param stats: where attempts are counted; it outlives the cluster.
     """
 
-    __slots__ = ("_balancer", "config", "endpoints", "name", "observe", "stats")
+    __slots__ = ("_balancer", "config", "endpoints", "name", "observe", "retrying", "stats")
 
     def __init__(self, name: str, config: ServiceConfig, stats: ServiceStats) -> None:
         self.name = name
         self.config = config
         self.stats = stats
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.retrying = 0
+        """Retries under way, waiting for their turn or on an endpoint, of those that count."""
         self.observe: Observer | None = None
         """None when nobody wants to know: then it costs a comparison."""
         self._balancer: Balancer = POLICIES[config.balance](())
@@ -90,6 +98,18 @@ class Cluster:
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint for the next attempt, none of ``tried``; None when there is none."""
         return self._balancer.pick(tried)
+
+    def begin_retry(self) -> bool:
+        """Takes a place in the retry budget, if there is one; ``retrying -= 1`` gives it back.
+
+        Retries multiply the load of a service that is failing from overload; the budget keeps
+        that factor near one (Envoy's retry_budget; Google SRE book, chapter 21).
+        """
+        active = sum(endpoint.active for endpoint in self.endpoints)
+        if self.retrying >= max(RETRY_MINIMUM, active * RETRY_SHARE):
+            return False
+        self.retrying += 1
+        return True
 
     def close_stale(self, now: float) -> None:
         """See ``Pool.close_stale``."""

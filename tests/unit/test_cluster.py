@@ -40,3 +40,13 @@ async def test_retries_leave_the_turns_as_they_are() -> None:
     assert cluster.pick((first,)) is not first
     assert cluster.pick(()) is not first
     assert cluster.pick(()) is first
+
+
+async def test_retries_are_a_fifth_of_what_is_active_and_three_at_least() -> None:
+    cluster = Cluster("s", ServiceConfig(endpoints=(EndpointSpec("a:1"),)), ServiceStats())
+    (endpoint,) = cluster.endpoints
+    for active, allowed in ((0, 3), (1, 3), (15, 3), (16, 4), (50, 10), (51, 11)):
+        endpoint.active = active
+        assert [cluster.begin_retry() for _ in range(20)].count(True) == allowed
+        assert not cluster.begin_retry()
+        cluster.retrying -= allowed
