@@ -21,7 +21,7 @@ from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.answer import LocalAnswer
 from siger_gateway.proxy.exchange import Exchange
 from siger_gateway.proxy.forwarded import TrustedProxies, forwarding_headers, request_id
-from siger_gateway.proxy.route import AnswerRoute, LocalRoute, Route
+from siger_gateway.proxy.route import AnswerRoute, LocalRoute, ProxyRoute, Route
 from siger_gateway.routing.path import is_plain, normalize
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.telemetry.metrics import RouteStats
@@ -61,9 +61,9 @@ class Dispatcher:
             return self._refusal(request, stream, identity, started, "no_route")
         trusted = self.trusted
         client = stream.peer if trusted is None else trusted.client(request, stream.peer)
-        if isinstance(route, LocalRoute):
-            return self._local(route, request, stream, identity, started, client)
-        if isinstance(route, AnswerRoute):
+        if not isinstance(route, ProxyRoute):
+            if isinstance(route, LocalRoute):
+                return self._local(route, request, stream, identity, started, client)
             return self._answer(route, request, path, stream, identity, started, client)
         target = request.target
         if route.rewrite is not None:
@@ -167,7 +167,7 @@ class Dispatcher:
             scheme = stream.scheme
         reply = route.reply.head(request, path, scheme, host)
         if reply is None:
-            error = GatewayError("bad_request", "The Host field is missing.")
+            error = GatewayError("bad_request", "A redirect from here needs a plain Host field.")
             return Refusal(error, request, stream, identity, account)
         return LocalAnswer(reply, request, stream, identity, account)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Final, get_args, get_type_hints
 
 from siger_gateway.config.check import identity, own_endpoint, strip_problem
@@ -130,6 +131,8 @@ def routes_from_tags(name: str, tags: Iterable[str]) -> Wanted:
     for path in paths:
         where = path.path or path.path_prefix
         strip, problem = _strip(where, values["strip_prefix"])
+        if where.startswith("/{"):  # it would reach into every path of its length
+            problem = "the first segment of a path in a tag has to be literal"
         if problem:
             problems.append(f"{where}: {problem}")
             continue
@@ -170,15 +173,20 @@ def _strip(path: str, strips: Iterable[str]) -> tuple[str, str]:
 
 def _read(key: str, text: str) -> list[Any]:
     """The values of one tag, by the rules of the configuration's field."""
-    owner, name = KEYS[key]
     if not text:
         raise BadValue("the value is missing")
+    hint, rule = _field(key)
+    texts = [one.strip() for one in text.split(",")] if key == "methods" else [text]
+    return [read_scalar(Value(one, "string", plain=True, source=one), hint, rule) for one in texts]
+
+
+@cache
+def _field(key: str) -> tuple[Any, Rule]:
+    """The type of one value, and what the schema says about it beside its type."""
+    owner, name = KEYS[key]
     hint = get_type_hints(owner, include_extras=True)[name]
     rule = Rule.of(owner, next(one for one in fields(owner) if one.name == name))
-    texts = [text]
-    if key == "methods":
-        hint, texts = get_args(hint)[0], [one.strip() for one in text.split(",")]
-    return [read_scalar(Value(one, "string", plain=True, source=one), hint, rule) for one in texts]
+    return get_args(hint)[0] if key == "methods" else hint, rule
 
 
 def _unknown(key: str) -> str:
