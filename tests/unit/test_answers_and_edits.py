@@ -27,6 +27,8 @@ from siger_gateway.proxy.exchange import NOT_RETURNED
 from siger_gateway.proxy.forwarded import NOT_FORWARDED
 from siger_gateway.proxy.route import Split
 from siger_gateway.routing.path import normalize
+from siger_gateway.routing.rewrite import path_rewrite
+from siger_gateway.routing.table import RouteTable
 
 
 def location(
@@ -225,3 +227,51 @@ def test_a_split_divides_by_weight_and_leaves_out_what_weighs_nothing() -> None:
 def test_a_split_of_one_is_that_one() -> None:
     split = Split([("a", 0), ("b", 3)])  # type: ignore[list-item]
     assert {split.choose() for _ in range(100)} == {"b"}
+
+
+# Whatever the configuration accepts can be carried out
+
+PATHS = st.sampled_from(["", "/", "/a", "/a/{x}", "/{x}/b/{y}", "/{y}", "/a/b", "/{z}", "/a/{y}/c"])
+PREFIXES = st.sampled_from(["", "/", "/a", "/a/b", "/c"])
+
+
+@given(
+    st.builds(MatchConfig, path=PATHS) | st.builds(MatchConfig, path_prefix=PREFIXES),
+    PATHS,
+    st.builds(
+        RedirectConfig,
+        st.sampled_from(["keep", "https"]),
+        st.sampled_from(["", "h.test"]),
+        st.sampled_from([0, 81]),
+        PATHS,
+        PREFIXES,
+    ),
+    st.booleans(),
+)
+def test_an_accepted_rewrite_or_redirect_has_an_answer_for_every_path_that_matches(
+    match: MatchConfig, rewrite: str, redirect: RedirectConfig, proxied: bool
+) -> None:
+    route = RouteConfig("r", match, redirect=redirect)
+    if proxied:
+        route = RouteConfig("r", match, "s", rewrite=rewrite)
+    if not (match.path or match.path_prefix) or [*actions.action_problems(route)]:
+        return
+    table = RouteTable([(match, route)])
+    for target in (b"/", b"/a", b"//%61//b?q", b"/a/b/c?q", b"/a/%2F", b"/x/b/y", b"/%61/b/"):
+        path = normalize(target.partition(b"?")[0])
+        assert path is not None
+        if table.match(b"GET", path, {}) is None:
+            continue
+        if proxied:
+            rewriting = path_rewrite(match, rewrite)
+            seen = target if rewriting is None else rewriting.apply(target, path)
+        else:
+            request = Request(b"GET", target, [], True)
+            reply = compile_reply(route, None).head(request, path, b"http", b"h")
+            assert reply is not None
+            seen = dict(reply[1])[b"location"]
+            origin, _, seen = seen.rpartition(b"://")
+            seen = seen[seen.find(b"/") :] if origin else seen
+        assert seen.startswith(b"/")
+        assert normalize(seen.partition(b"?")[0]) is not None
+        assert seen.endswith(b"?q") == target.endswith(b"?q")
