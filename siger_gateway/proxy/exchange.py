@@ -254,6 +254,9 @@ class Exchange:
 
     def _finish(self, trailers: Headers) -> None:
         self._release_endpoint()
+        outlier = self._cluster.outlier
+        if outlier is not None and self._endpoint is not None:
+            outlier.attempt_ended(self._endpoint, self._status)
         # Accounted first: ending the stream may start the client's next request.
         self._account(self._status, "", "")
         if trailers:
@@ -292,7 +295,7 @@ class Exchange:
     def on_timeout(self) -> None:
         detail = "no connection was free" if self._waiting else "no response head"
         self._cluster.stats.outcomes["response_timeout"] += 1
-        if not self._waiting:
+        if not self._waiting and self._request.complete:  # else it may be the client that is slow
             self._observe_failure()
         self._abandon()
         self._fail("response_timeout", detail)
@@ -316,9 +319,13 @@ class Exchange:
 
     def _observe_failure(self) -> None:
         """The endpoint is to blame for how the attempt ended."""
-        if self._cluster.observe is not None and self._endpoint is not None:
-            elapsed = perf_counter() - self._attempt_started
-            self._cluster.observe(self._endpoint, 0, elapsed)
+        cluster, endpoint = self._cluster, self._endpoint
+        if endpoint is None:
+            return
+        if cluster.observe is not None:
+            cluster.observe(endpoint, 0, perf_counter() - self._attempt_started)
+        if cluster.outlier is not None:
+            cluster.outlier.attempt_ended(endpoint, 0)
 
     def on_request_error(self, error: ProtocolError) -> None:
         self._abandon()
