@@ -74,9 +74,7 @@ def test_an_old_answer_of_consul_alone_never_fails() -> None:
     assert judge(Facts(True, False, {}, 1e12, None))[0] == "warn"
 
 
-def test_services_with_unhealthy_endpoints_only_are_a_warning() -> (
-    None
-):
+def test_services_with_unhealthy_endpoints_only_are_a_warning() -> None:
     facts = Facts(True, False, {"s": 2, "t": 0, "u": 1}, None, None, unhealthy=("u", "s"))
     status, checks = judge(facts)
     assert status == "warn"
