@@ -115,6 +115,16 @@ async def test_intervals_without_an_error_make_the_next_ejection_shorter_again()
     assert watched.ejection_lasts(1) == 30.0
 
 
+async def test_ejections_past_the_limit_do_not_make_the_way_back_longer() -> None:
+    watched = Watched(4, BY_ERRORS)
+    for _ in range(20):
+        watched.end(1, 0, 0, 0, 0, 0)
+        watched.ejection_lasts(1)
+    watched.advance(60.0)
+    watched.end(1, 0, 0, 0, 0, 0)
+    assert watched.ejection_lasts(1) == 30.0
+
+
 async def test_a_single_error_an_interval_takes_nothing_back() -> None:
     watched = Watched(4, BY_ERRORS)
     watched.end(1, 0, 0, 0, 0, 0)
