@@ -108,6 +108,13 @@ REASONS: Final[dict[str, Reason]] = {
         "All connections to the service are in use.",
         retryable=True,
     ),
+    "retry_budget": Reason(
+        503,
+        "Service Unavailable",
+        "upstream",
+        "The service is failing, and too many requests are being repeated already.",
+        retryable=True,
+    ),
     "connect_timeout": Reason(
         504,
         "Gateway Timeout",

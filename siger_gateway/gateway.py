@@ -39,6 +39,7 @@ from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.dispatch import Dispatcher
 from siger_gateway.proxy.forwarded import TrustedProxies
+from siger_gateway.proxy.retry import RetryPolicy
 from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
 from siger_gateway.routing.effective import effective_routes, effective_services
 from siger_gateway.routing.table import RouteTable
@@ -201,6 +202,7 @@ class Gateway:
         for route in effective_routes(config, self._discovered):
             stats = metrics.routes[route.name]
             if route.service:
+                retry = route.retry
                 entries.append(
                     (
                         route.match,
@@ -210,6 +212,10 @@ class Gateway:
                             self._clusters[route.service],
                             route.strip_prefix.encode(),
                             self._ticker.queue(route.timeout),
+                            RetryPolicy.of(retry.attempts, retry.on),
+                            self._ticker.queue(retry.per_try_timeout)
+                            if retry.per_try_timeout
+                            else None,
                         ),
                     )
                 )

@@ -45,6 +45,7 @@ class Checks:
         for index, route in enumerate(self._config.routes):
             self._target(route, f"routes[{index}]")
             self._match(route, f"routes[{index}]")
+            self._retry(route, f"routes[{index}]")
         self._unique_names()
         self._unique_matches()
         self._exposed()
@@ -125,6 +126,13 @@ class Checks:
             self._add(f"{key}.strip_prefix", '"/" strips nothing; remove the key')
         elif not _is_below(path, strip):
             self._add(f"{key}.strip_prefix", f"{strip} is not how {path} begins, in whole segments")
+
+    def _retry(self, route: RouteConfig, key: str) -> None:
+        at = f"{key}.retry.per_try_timeout"
+        if not self._report.is_good(at, f"{key}.timeout"):
+            return
+        if route.retry.per_try_timeout >= route.timeout:
+            self._add(at, f"has to be shorter than the route's timeout, {route.timeout:g}s")
 
     def _own_endpoint(self, path: str) -> str | None:
         """The own endpoint that ``path`` belongs to."""

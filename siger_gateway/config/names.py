@@ -172,6 +172,17 @@ def parse_method(text: str) -> str:
     return text
 
 
+def parse_retry_condition(text: str) -> str:
+    """``connect``, ``reset``, or a status from 400 to 599.
+
+    :raises BadText: if it is none of them.
+    """
+    if text in ("connect", "reset") or re.fullmatch(r"[45][0-9]{2}", text):
+        return text
+    words = {"refused": "connect", "connect-failure": "connect", "5xx": "503", "timeout": "reset"}
+    raise BadText("", words.get(text.lower(), ""))
+
+
 def parse_host_pattern(text: str) -> str:
     """A lower-case host name or IP address, or ``*.suffix``.
 

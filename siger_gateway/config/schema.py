@@ -43,6 +43,8 @@ ExposedName = Annotated[str, "exposed name"]
 """A service name, or ``*`` for all of them."""
 Method = Annotated[str, "method"]
 """An HTTP method (RFC 9110 section 9.1) in upper case."""
+RetryCondition = Annotated[str, "retry condition"]
+"""``connect``, ``reset``, or a status from 400 to 599."""
 HostPattern = Annotated[str, "host"]
 """A host in lower case without port, or ``*.suffix``."""
 HeaderName = Annotated[str, "header name"]
@@ -162,6 +164,21 @@ class MatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """When a failed attempt is repeated on another endpoint. A request that a service may have seen
+    is repeated only if its method is idempotent and its body (64 KiB at most) still at hand."""
+
+    attempts: int = _doc("tries in all, the first included", 3, least=1, most=10)
+    on: tuple[RetryCondition, ...] = _doc(
+        "connect (no connection to be had), reset (broken off, or no answer in time), or a status",
+        ("connect",),
+    )
+    per_try_timeout: Duration = _doc(
+        "to the response head, for each attempt; 0: the whole timeout", 0.0, least=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RouteConfig:
     """A rule that sends matching requests to a service."""
 
@@ -169,7 +186,8 @@ class RouteConfig:
     match: MatchConfig = _doc("which requests")
     service: str = _doc("a key of `services`")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
-    timeout: Duration = _doc("to the response head, per attempt", 30.0, least=MOMENT)
+    timeout: Duration = _doc("to the response head, all attempts together", 30.0, least=MOMENT)
+    retry: RetryConfig = _doc("when a failed attempt is repeated", RetryConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +278,6 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
     "RouteConfig": frozenset(
         {
             "split",
-            "retry",
             "auth",
             "roles",
             "rate_limit",

@@ -30,6 +30,7 @@ from siger_gateway.config.names import (
     parse_network,
     parse_path,
     parse_path_template,
+    parse_retry_condition,
     parse_service_name,
     parse_token,
 )
@@ -388,6 +389,9 @@ _KINDS: Final[dict[str, _Kind]] = {
     "path template": _Kind("a path such as /users/{id}", parse_path_template),
     "network": _Kind("a network such as 10.0.0.0/8, or an address", parse_network),
     "method": _Kind("an HTTP method in upper case", parse_method),
+    "retry condition": _Kind(
+        "connect, reset or a status from 400 to 599", parse_retry_condition, numeric=True
+    ),
     "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
     "header name": _Kind("a header field name", parse_header_name),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from siger_gateway.http1.timeouts import TimeoutQueue
+from siger_gateway.proxy.retry import RetryPolicy
 from siger_gateway.telemetry.metrics import RouteStats
 from siger_gateway.upstream.cluster import Cluster
 
@@ -17,6 +18,7 @@ class ProxyRoute:
 
     :param strip_prefix: removed from the start of the path before forwarding; b"" for nothing.
     :param waiting: exchanges until their response head has come.
+    :param trying: the same for one attempt; None: nothing but ``waiting`` limits an attempt.
     """
 
     name: str
@@ -24,6 +26,8 @@ class ProxyRoute:
     cluster: Cluster
     strip_prefix: bytes
     waiting: TimeoutQueue
+    retry: RetryPolicy
+    trying: TimeoutQueue | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ the two cannot differ.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from siger_gateway.config.schema import Config, MatchConfig, ServiceConfig
+from siger_gateway.config.schema import Config, MatchConfig, RetryConfig, ServiceConfig
 
 OWN: Final = (
     ("health", MatchConfig(path="/health")),
@@ -38,6 +38,7 @@ class EffectiveRoute:
     service: str = ""
     strip_prefix: str = ""
     timeout: float = 0.0
+    retry: RetryConfig = field(default_factory=RetryConfig)
 
 
 def effective_services(config: Config, discovered: Iterable[str] = ()) -> dict[str, ServiceConfig]:
@@ -55,7 +56,14 @@ def effective_routes(config: Config, discovered: Iterable[str] = ()) -> list[Eff
     """Every route, the gateway's own first."""
     routes = [EffectiveRoute(name, match) for name, match in OWN]
     routes += [
-        EffectiveRoute(route.name, route.match, route.service, route.strip_prefix, route.timeout)
+        EffectiveRoute(
+            route.name,
+            route.match,
+            route.service,
+            route.strip_prefix,
+            route.timeout,
+            route.retry,
+        )
         for route in config.routes
     ]
     for name in _exposed(config, discovered):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
 from siger_gateway.telemetry.metrics import ServiceStats
@@ -22,6 +23,11 @@ from siger_gateway.upstream.balancer import POLICIES, Balancer
 from siger_gateway.upstream.health import HealthChecker
 from siger_gateway.upstream.outlier import OutlierDetector
 from siger_gateway.upstream.pool import Pool
+
+RETRY_SHARE: Final = 0.2
+"""Share of a service's active exchanges that may be retries: Envoy's and Finagle's default."""
+RETRY_MINIMUM: Final = 3
+"""Retries that may be active however little is going on: Envoy's min_retry_concurrency."""
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +78,7 @@ class Cluster:
         "name",
         "observe",
         "outlier",
+        "retrying",
         "stats",
     )
 
@@ -80,6 +87,8 @@ class Cluster:
         self.config = config
         self.stats = stats
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.retrying = 0
+        """Retries under way, waiting for their turn or on an endpoint, of those that count."""
         self.observe: Observer | None = None
         """None when the balancer does not want to know: then it costs a comparison."""
         self.outlier: OutlierDetector | None = None
@@ -145,6 +154,18 @@ class Cluster:
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint for the next attempt, none of ``tried``; None when there is none."""
         return self._balancer.pick(tried)
+
+    def begin_retry(self) -> bool:
+        """Takes a place in the retry budget, if there is one; ``retrying -= 1`` gives it back.
+
+        Retries multiply the load of a service that is failing from overload; the budget keeps
+        that factor near one (Envoy's retry_budget; Google SRE book, chapter 21).
+        """
+        active = sum(endpoint.active for endpoint in self.endpoints)
+        if self.retrying >= max(RETRY_MINIMUM, active * RETRY_SHARE):
+            return False
+        self.retrying += 1
+        return True
 
     def tick(self, now: float) -> None:
         """What time brings: connections too old, ejections over; ``now`` is the loop's time."""

@@ -18,12 +18,12 @@ ONCE = "path: /health, interval: 10m, timeout: 300ms, unhealthy: 3"
 """The first check is the only one."""
 
 
-def services_of(*upstreams: Upstream, keys: str = "") -> str:
+def services_of(*upstreams: Upstream, keys: str = "", route: str = "timeout: 500ms") -> str:
     addresses = ", ".join(f'"{upstream.address}"' for upstream in upstreams)
     return (
         'consul_address: ""\nnats_address: ""\n'
         f"services: {{s: {{endpoints: [{addresses}], {keys}}}}}\n"
-        "routes: [{name: r, match: {path_prefix: /}, service: s, timeout: 500ms}]\n"
+        f"routes: [{{name: r, match: {{path_prefix: /}}, service: s, {route}}}]\n"
     )
 
 
@@ -203,7 +203,7 @@ async def test_checks_pass_while_every_connection_of_the_pool_is_busy(
     patient.requests_fail = True
     (upstream,) = await services(patient.serve)
     keys = f"health_check: {{{QUICK}}}, pool: {{max_connections: 1, max_pending: 0}}"
-    gateway = await serve(services_of(upstream, keys=keys).replace("500ms", "30s"))
+    gateway = await serve(services_of(upstream, keys=keys, route="timeout: 30s"))
     async with gateway.connect() as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 
@@ -319,7 +319,7 @@ async def test_an_endpoint_that_fails_five_times_in_a_row_is_ejected_and_comes_b
     patient.requests_fail = True
     well, ill = await services(answer_ok, patient.serve)
     keys = "outlier: {errors: 5, eject_for: 1s}"
-    gateway = await serve(services_of(well, ill, keys=keys).replace("500ms", "200ms"))
+    gateway = await serve(services_of(well, ill, keys=keys, route="timeout: 200ms"))
 
     async def ask() -> bool:
         async with gateway.connect() as client:
@@ -382,14 +382,36 @@ async def test_when_all_fail_no_more_than_the_share_is_ejected(
     assert await state(gateway, "ejected") == 2
 
 
-async def test_what_a_client_does_ejects_nobody(serve: Serve, services: Services) -> None:
+async def test_a_response_that_is_dropped_for_a_retry_counts(
+    serve: Serve, services: Services
+) -> None:
+    well, ill = await services(answer_ok, status_503)
+    keys, route = "outlier: {errors: 5, eject_for: 5m}", "retry: {on: [503]}"
+    gateway = await serve(services_of(well, ill, keys=keys, route=route))
+
+    async def ejected() -> bool:
+        assert (await gateway.get("/")).body == b"%d" % well.port
+        return any(line["message"] == "endpoint ejected" for line in gateway.lines)
+
+    await eventually(ejected)
+    assert len(ill.served) >= 5
+    await answered_by(gateway, well)
+
+
+@pytest.mark.parametrize(
+    "route", ["timeout: 300ms", "timeout: 30s, retry: {on: [connect], per_try_timeout: 300ms}"]
+)
+async def test_what_a_client_does_ejects_nobody(
+    serve: Serve, services: Services, route: str
+) -> None:
     async def slow_or_not(upstream: Upstream, served: Served) -> None:
         if served.line.startswith("GET /slow"):
             await served.reader.read()
         await answer_ok(upstream, served)
 
     upstreams = await services(slow_or_not, slow_or_not)
-    gateway = await serve(services_of(*upstreams, keys="outlier: {errors: 1, eject_for: 5m}"))
+    keys = "outlier: {errors: 1, eject_for: 5m}"
+    gateway = await serve(services_of(*upstreams, keys=keys, route=route))
     for number in range(4):  # a client that leaves
         async with gateway.connect() as client:
             await client.send(
@@ -422,7 +444,7 @@ async def test_no_more_than_max_pending_wait_for_a_connection(
 
     (upstream,) = await services(script)
     keys = "pool: {max_connections: 1, max_pending: 2}"
-    gateway = await serve(services_of(upstream, keys=keys).replace("500ms", "30s"))
+    gateway = await serve(services_of(upstream, keys=keys, route="timeout: 30s"))
 
     async def ask() -> Any:
         return await gateway.get("/")

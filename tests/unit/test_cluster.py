@@ -139,3 +139,13 @@ async def test_an_ejected_endpoint_gets_no_requests_from_the_next_tick_on() -> N
 async def test_what_is_off_is_not_there() -> None:
     assert cluster_of(2).outlier is None
     assert cluster_of(2)._checker is None
+
+
+async def test_retries_are_a_fifth_of_what_is_active_and_three_at_least() -> None:
+    cluster = Cluster("s", ServiceConfig(endpoints=(EndpointSpec("a:1"),)), ServiceStats())
+    (endpoint,) = cluster.endpoints
+    for active, allowed in ((0, 3), (1, 3), (15, 3), (16, 4), (50, 10), (51, 11)):
+        endpoint.active = active
+        assert [cluster.begin_retry() for _ in range(20)].count(True) == allowed
+        assert not cluster.begin_retry()
+        cluster.retrying -= allowed

@@ -291,6 +291,7 @@ def test_trailers_cannot_say_what_only_the_head_may_say(name: bytes) -> None:
     kept: Headers = [(b"grpc-status", b"0"), (b"digest", b"x"), (b"x-checksum", b"1")]
     exchange = Exchange(
         None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
         request(),
         None,  # type: ignore[arg-type]
         b"/",
