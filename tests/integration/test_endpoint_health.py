@@ -13,8 +13,8 @@ from tests.conftest import Serve, Services
 from tests.consul_server import ConsulServer
 from tests.running import RunningGateway, Script, Served, Upstream, answer_ok, eventually
 
-QUICK = "path: /health, interval: 100ms, timeout: 300ms, healthy: 2, unhealthy: 2"
-ONCE = "path: /health, interval: 10m, timeout: 300ms, unhealthy: 3"
+QUICK = "path: /health, interval: 100ms, timeout: 5s, healthy: 2, unhealthy: 2"
+ONCE = "path: /health, interval: 10m, timeout: 1s, unhealthy: 3"
 """The first check is the only one."""
 
 
@@ -398,24 +398,14 @@ async def test_a_response_that_is_dropped_for_a_retry_counts(
     await answered_by(gateway, well)
 
 
-@pytest.mark.parametrize(
-    "route", ["timeout: 300ms", "timeout: 30s, retry: {on: [connect], per_try_timeout: 300ms}"]
-)
-async def test_what_a_client_does_ejects_nobody(
-    serve: Serve, services: Services, route: str
-) -> None:
-    async def slow_or_not(upstream: Upstream, served: Served) -> None:
-        if served.line.startswith("GET /slow"):
-            await served.reader.read()
-        await answer_ok(upstream, served)
-
-    upstreams = await services(slow_or_not, slow_or_not)
+async def test_a_client_that_leaves_ejects_nobody(serve: Serve, services: Services) -> None:
+    upstreams = await services(never, never)
     keys = "outlier: {errors: 1, eject_for: 5m}"
-    gateway = await serve(services_of(*upstreams, keys=keys, route=route))
-    for number in range(4):  # a client that leaves
+    gateway = await serve(services_of(*upstreams, keys=keys, route="timeout: 30s"))
+    for number in range(4):
         async with gateway.connect() as client:
             await client.send(
-                b"GET /slow HTTP/1.1\r\nHost: a\r\nX-Request-ID: left-%d\r\n\r\n" % number
+                b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: left-%d\r\n\r\n" % number
             )
 
             async def arrived(count: int = number + 1) -> bool:
@@ -423,7 +413,19 @@ async def test_what_a_client_does_ejects_nobody(
 
             await eventually(arrived)
         assert (await gateway.access(f"left-{number}"))["status"] == 499
-    for _ in range(4):  # a client that does not send what it has announced
+    assert [await state(gateway, one) for one in ("available", "ejected")] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    "route", ["timeout: 200ms", "timeout: 30s, retry: {on: [connect], per_try_timeout: 200ms}"]
+)
+async def test_a_client_that_does_not_send_the_body_it_announced_ejects_nobody(
+    serve: Serve, services: Services, route: str
+) -> None:
+    upstreams = await services(answer_ok, answer_ok)
+    keys = "outlier: {errors: 1, eject_for: 5m}"
+    gateway = await serve(services_of(*upstreams, keys=keys, route=route))
+    for _ in range(4):
         async with gateway.connect() as client:
             await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
             assert (await client.answer()).json["reason"] == "response_timeout"
