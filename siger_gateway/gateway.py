@@ -258,7 +258,7 @@ class Gateway:
 
     def _tick(self, now: float) -> None:
         self._worst_lag = max(self._worst_lag, self._ticker.lag)
-        self._clusters.close_stale(now)
+        self._clusters.tick(now)
         if self._access_log is not None:
             self._access_log.flush()
 
@@ -273,6 +273,7 @@ class Gateway:
             services=self._clusters.endpoint_counts(),
             discovery_age=self._watcher.age if self._watcher is not None else None,
             nats=self._queue.connected if self._config.nats_address else None,
+            unhealthy=self._clusters.unhealthy(),
         )
 
 

@@ -12,7 +12,14 @@ from typing import Final
 
 from siger_gateway.config.actions import ACTIONS, action_problems
 from siger_gateway.config.problem import Mark, Report, join
-from siger_gateway.config.schema import Config, MatchConfig, RouteConfig, ServiceConfig
+from siger_gateway.config.schema import (
+    Config,
+    HealthCheckConfig,
+    MatchConfig,
+    OutlierConfig,
+    RouteConfig,
+    ServiceConfig,
+)
 
 OWN_PATHS: Final = ("/health", "/health/live", "/health/ready", "/metrics", "/openapi.json")
 """Exact paths of the gateway's own endpoints: requests for them never reach a route."""
@@ -58,6 +65,8 @@ class Checks:
 
     def _service(self, service: ServiceConfig, key: str) -> None:
         self._unique_endpoints(service, key)
+        self._health_check(service.health_check, f"{key}.health_check")
+        self._outlier(service.outlier, f"{key}.outlier")
         if self._report.is_good(f"{key}.consul", f"{key}.endpoints"):
             if not service.consul and not service.endpoints:
                 self._add(key, 'needs "consul" or "endpoints"')
@@ -65,6 +74,22 @@ class Checks:
                 self._add(key, '"consul" and "endpoints" exclude each other')
             elif service.consul and self._no_consul():
                 self._add(f"{key}.consul", "there is no Consul: consul_address is empty")
+
+    def _health_check(self, check: HealthCheckConfig, key: str) -> None:
+        if not self._report.is_good_below(key):
+            return
+        if check.type == "tcp" and (check.path or check.host):
+            self._add(key, '"type: tcp" takes neither "path" nor "host"')
+        elif not check.enabled and check != HealthCheckConfig():
+            self._add(key, 'needs "path", or "type: tcp"; without, nothing is checked')
+
+    def _outlier(self, outlier: OutlierConfig, key: str) -> None:
+        if not self._report.is_good_below(key):
+            return
+        if not outlier.enabled and outlier != OutlierConfig():
+            self._add(key, 'needs "errors" or "stdev_factor"; without, nothing is ejected')
+        elif outlier.max_eject_for < outlier.eject_for:
+            self._add(key, '"max_eject_for" is shorter than "eject_for"')
 
     def _unique_endpoints(self, service: ServiceConfig, key: str) -> None:
         first: dict[str, int] = {}

@@ -17,6 +17,8 @@ Duration = Annotated[float, "duration"]
 """Seconds, written ``250ms``, ``30s``, ``5m``, ``24h``."""
 Size = Annotated[int, "size"]
 """Bytes, written ``512``, ``64KiB``, ``10MiB``, ``1GiB``."""
+Percent = Annotated[float, "percent"]
+"""A share from 0 to 1, written ``50%``."""
 ListenAddress = Annotated[str, "listen address"]
 """``:8080`` (every interface), ``127.0.0.1:8080``, ``[::1]:8080`` or a bare port number."""
 HostPort = Annotated[str, "host:port"]
@@ -88,8 +90,55 @@ class PoolConfig:
     """Connections from this gateway to each endpoint of a service."""
 
     max_connections: int = _doc("connections per endpoint, busy and idle", 256, least=1)
+    # 1024 is Envoy's max_pending_requests.
+    max_pending: int = _doc("exchanges that may wait for one to an endpoint", 1024, least=0)
     idle_timeout: Duration = _doc("an idle connection is closed after this", 60.0, least=MOMENT)
     connect_timeout: Duration = _doc("for one connection attempt", 2.0, least=MOMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckConfig:
+    """How the endpoints of a service are asked whether they are well."""
+
+    type: Literal["http", "tcp"] = _doc("a GET of `path`, or whether a connection opens", "http")
+    path: PathPrefix = _doc('answers 2xx when all is well; "" = no check', "")
+    host: Address = _doc("the Host field; empty: the address of the endpoint", "")
+    interval: Duration = _doc("between two checks of one endpoint", 10.0, least=0.1)
+    timeout: Duration = _doc("for the whole answer", 2.0, least=MOMENT)
+    healthy: int = _doc("checks passed in a row that bring an endpoint back", 2, least=1)
+    unhealthy: int = _doc("checks failed in a row that take it out", 3, least=1)
+    panic_threshold: Percent = _doc(
+        "all endpoints are used when fewer than this are healthy; 0%: when none is",
+        0.0,
+        least=0.0,
+        most=1.0,
+    )
+
+    @property
+    def enabled(self) -> bool:
+        return self.type == "tcp" or bool(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierConfig:
+    """When an endpoint is ejected for what it does to requests. Figures are Envoy's."""
+
+    errors: int = _doc("errors in a row that eject an endpoint; 0: never", 0, least=0)
+    eject_for: Duration = _doc("times the ejections in a row", 30.0, least=0.1)
+    max_eject_for: Duration = _doc("the longest ejection", 300.0, least=0.1)
+    max_ejected: Percent = _doc(
+        "share of the endpoints; one of two or more always may be", 0.5, least=0.01, most=1.0
+    )
+    stdev_factor: float = _doc(
+        "standard deviations below the mean success rate that eject; 0: never", 0.0, least=0.0
+    )
+    interval: Duration = _doc("over which success rates are compared", 10.0, least=0.1)
+    min_requests: int = _doc("in an interval, for a rate to be compared", 100, least=1)
+    min_endpoints: int = _doc("with such a rate, for comparing at all", 5, least=3)
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.errors or self.stdev_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +153,8 @@ class ServiceConfig:
     balance: Literal["round_robin", "random", "least_connections"] = _doc(
         "how an endpoint is chosen", "round_robin"
     )
+    health_check: HealthCheckConfig = _doc("asks each endpoint how it is", HealthCheckConfig)
+    outlier: OutlierConfig = _doc("leaves out endpoints that keep failing", OutlierConfig)
     pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
 
 
@@ -288,7 +339,6 @@ class Config:
 
 PLANNED: Final[dict[str, frozenset[str]]] = {
     "Config": frozenset({"admin", "grpc", "tls", "auth", "tracing"}),
-    "ServiceConfig": frozenset({"health_check", "outlier"}),
     "RouteConfig": frozenset(
         {
             "auth",

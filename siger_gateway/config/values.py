@@ -266,6 +266,8 @@ def written(value: Any, hint: Any) -> str:
     """A value of the schema the way that it is written in the file, without quotes."""
     if hint == schema.Duration:
         return format_duration(value)
+    if hint == schema.Percent:
+        return format_percent(value)
     if hint == schema.Size:
         return format_size(value)
     if isinstance(value, bool):
@@ -346,6 +348,27 @@ def format_size(size: int) -> str:
     return str(size)
 
 
+def parse_percent(text: str) -> float:
+    """A share: ``50%`` -> 0.5. Fractions (``0.5%``) are allowed.
+
+    :raises BadText: if it is not one, or is more than 100 %.
+    """
+    number = text.removesuffix("%")
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,15})?", number):
+        raise BadText("")
+    if number == text:
+        raise BadText("the % is missing", f"{text}%")
+    share = float(Decimal(number) / 100)
+    if share > 1:
+        raise BadText("more than 100%")
+    return share
+
+
+def format_percent(share: float) -> str:
+    """The text that ``parse_percent`` takes back to ``share``."""
+    return f"{(Decimal(repr(float(share))) * 100).normalize():f}%"
+
+
 _BASIC: Final[dict[Any, Callable[[Value], Any]]] = {
     str: _string,
     int: _integer,
@@ -356,6 +379,7 @@ _BASIC: Final[dict[Any, Callable[[Value], Any]]] = {
 _KINDS: Final[dict[str, _Kind]] = {
     "duration": _Kind("a duration such as 250ms, 30s, 5m or 24h", parse_duration, numeric=True),
     "size": _Kind("a size such as 512, 64KiB or 10MiB", parse_size, numeric=True),
+    "percent": _Kind("a percentage such as 50%", parse_percent, numeric=True),
     "listen address": _Kind(
         "a listen address such as :8080 or 127.0.0.1:8080", parse_listen_address, numeric=True
     ),

@@ -293,6 +293,7 @@ class Exchange:
             return False
         if response.complete:
             self._connection = None
+        self._judge(response.status)
         self._end_attempt()
         self._retrying = True
         self._repeat(another, cause, max(wait, backoff(self._attempts)))
@@ -319,6 +320,8 @@ class Exchange:
 
     def _finish(self, trailers: Headers) -> None:
         self._release_endpoint()
+        if self._cluster.outlier is not None:
+            self._judge(self._status)
         # Accounted first: ending the stream may start the client's next request.
         self._account(self._status, "", "")
         if trailers:
@@ -372,7 +375,7 @@ class Exchange:
         if queue is self._route.waiting:
             detail = "no connection was free" if self._waiting else "no response head"
             self._cluster.stats.outcomes["response_timeout"] += 1
-            if self._connection is not None:
+            if self._connection is not None and self._request.complete:  # else a slow client
                 self._observe_failure()
             self._abandon()
             self._fail("response_timeout", detail)
@@ -383,7 +386,8 @@ class Exchange:
 
     def _attempt_failed(self, reason: str, detail: str) -> None:
         self._cluster.stats.outcomes[reason] += 1
-        if reason != "pending_overflow" and not self._reused:
+        slow_client = reason == "response_timeout" and not self._request.complete
+        if reason != "pending_overflow" and not self._reused and not slow_client:
             self._observe_failure()
         self._end_attempt()
         if self._may_repeat(reason):
@@ -422,9 +426,18 @@ class Exchange:
 
     def _observe_failure(self) -> None:
         """The endpoint is to blame for how the attempt ended."""
-        if self._cluster.observe is not None and self._endpoint is not None:
-            elapsed = perf_counter() - self._attempt_started
-            self._cluster.observe(self._endpoint, 0, elapsed)
+        cluster, endpoint = self._cluster, self._endpoint
+        if endpoint is None:
+            return
+        if cluster.observe is not None:
+            cluster.observe(endpoint, 0, perf_counter() - self._attempt_started)
+        self._judge(0)
+
+    def _judge(self, status: int) -> None:
+        """The attempt ended with this response, complete or dropped; 0: with none, or a part."""
+        outlier = self._cluster.outlier
+        if outlier is not None and self._endpoint is not None:
+            outlier.attempt_ended(self._endpoint, status)
 
     def on_request_error(self, error: ProtocolError) -> None:
         self._abandon()
