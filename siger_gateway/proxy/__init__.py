@@ -1,6 +1,7 @@
 """The proxied path of a request.
 
 ``dispatch``   from a parsed request to the one who answers it: match route
+``last_hop``   what the gateway answers itself: ``OPTIONS *``, ``Max-Forwards: 0``
 ``exchange``   one proxied exchange, its phases from top to bottom
 ``route``      what a route needs at run time
 ``forwarded``  who the client is, and the fields that tell the service

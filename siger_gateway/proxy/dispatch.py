@@ -20,6 +20,7 @@ from siger_gateway.http1.tornado import TornadoConsumer
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.exchange import Exchange
 from siger_gateway.proxy.forwarded import TrustedProxies, forwarding_headers, request_id
+from siger_gateway.proxy.last_hop import MAY_END_HERE, OptionsReply, ends_here
 from siger_gateway.proxy.route import LocalRoute, Route
 from siger_gateway.routing.path import is_plain, normalize, strip_prefix
 from siger_gateway.routing.table import RouteTable
@@ -52,6 +53,8 @@ class Dispatcher:
             if normal is None:
                 return self._refusal(request, stream, identity, started, "bad_path")
             path = normal
+        if request.method in MAY_END_HERE and ends_here(request):
+            return self._last_hop(request, stream, identity, started)
         route = self.table.match(request.method, path, request.fields)
         if route is None:
             return self._refusal(request, stream, identity, started, "no_route")
@@ -92,12 +95,27 @@ class Dispatcher:
         reason: str,
         detail: str | None = None,
     ) -> Refusal:
-        stats = self._accounts.metrics.routes[NO_ROUTE]
-        account = partial(
+        account = self._account_without_route(request, stream, identity, started)
+        return Refusal(GatewayError(reason, detail), request, stream, identity, account)
+
+    def _last_hop(
+        self, request: Request, stream: DownstreamStream, identity: bytes, started: float
+    ) -> Consumer:
+        """OPTIONS or TRACE that go no further."""
+        account = self._account_without_route(request, stream, identity, started)
+        if request.method == b"OPTIONS":
+            return OptionsReply(request, stream, identity, account)
+        error = GatewayError("method_not_allowed", headers={"Allow": "OPTIONS"})
+        return Refusal(error, request, stream, identity, account)
+
+    def _account_without_route(
+        self, request: Request, stream: DownstreamStream, identity: bytes, started: float
+    ) -> Callable[..., None]:
+        return partial(
             self._accounts.close_exchange,
             request,
             stream,
-            stats,
+            self._accounts.metrics.routes[NO_ROUTE],
             started=started,
             detail="",
             route=NO_ROUTE,
@@ -106,7 +124,6 @@ class Dispatcher:
             request_id=identity,
             client=stream.peer,
         )
-        return Refusal(GatewayError(reason, detail), request, stream, identity, account)
 
     def _local(
         self,
