@@ -30,6 +30,7 @@ MAX_RESPONSE_HEAD: Final = 256 * 1024
 at 64 KiB and less."""
 
 SLASH: Final = ord("/")
+ZERO: Final = ord("0")
 HASH: Final = ord("#")
 
 STEERING: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"upgrade"})
@@ -215,7 +216,10 @@ class RequestParser:
         if len(headers) > self._count_limit:
             raise self._too_many_fields()
         if b"content-length" in fields:
-            request.content_length = length = int(fields[b"content-length"])
+            value = fields[b"content-length"]
+            request.content_length = length = int(value)
+            if value[0] == ZERO and len(value) > 1:
+                _without_leading_zeros(request, b"%d" % length)
             if length > self._body_limit:
                 raise ProtocolError("body_too_large", f"The limit is {self._body_limit} bytes.")
         elif b"transfer-encoding" in fields:
@@ -294,6 +298,14 @@ def _is_host(value: bytes) -> bool:
     return bool(name) and not name.translate(None, allowed) and (not port or port.isdigit())
 
 
+def _without_leading_zeros(request: Request, length: bytes) -> None:
+    """Rewrites Content-Length: zeros before it are valid, but there are servers that read octal."""
+    request.fields[b"content-length"] = length
+    request.headers = [
+        (name, length if name == b"content-length" else value) for name, value in request.headers
+    ]
+
+
 def _ignore(data: bytes) -> None:
     """Takes the place of llhttp after a fault: where the next message begins is not known."""
 
@@ -340,7 +352,9 @@ class ResponseParser:
         self._fed += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserError as failure:  # HttpParserUpgrade is one of them
+        except httptools.HttpParserUpgrade:  # a 101 behind the response, else it was refused
+            self.overrun = True
+        except httptools.HttpParserError as failure:
             cause = failure.__context__
             if not isinstance(cause, _HeadOnly):
                 if self.response is not None and self.response.complete:

@@ -52,6 +52,13 @@ CONTENT_LENGTH: list[RequestCase] = [
         length(b"\t 3 \t", b"abc"),
         SEEN + b"content-length: 3\r\n\r\nabc",
     ),
+    forwarded(
+        "9110 8.6",
+        "zeros before it are not forwarded, for somebody could read octal",
+        length(b" 0011", b"0123456789a"),
+        SEEN + b"content-length: 11\r\n\r\n0123456789a",
+    ),
+    forwarded("9110 8.6", "zeros", length(b" 000"), SEEN + b"content-length: 0\r\n\r\n"),
     refused(
         "9112 6.3",
         "twice, differing [CL.CL]",

@@ -477,6 +477,7 @@ BODILESS: list[ResponseCase] = [
             ("body", b"evil"),
             ("response", EVIL),
             ("1xx response", b"HTTP/1.1 103 X\r\n\r\n"),
+            ("101", b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
             ("piece of a response", b"HTTP/1.1 2"),
         )
     ),
