@@ -57,6 +57,9 @@ async def test_a_request_is_forwarded_exactly_or_refused_and_never_half_seen(
             assert answer.status == status, answer
             if "application/problem" in answer.headers.get("content-type", ""):
                 reason = answer.json["reason"]
+                assert answer.headers["proxy-status"].endswith(f'; details="{reason}"')
+            else:
+                assert "proxy-status" not in answer.headers
         assert reason == case.reason
         assert (answer.headers.get("connection") != "close") == case.kept
         if case.kept:  # then the next request on it is read as what it is

@@ -51,6 +51,7 @@ async def test_a_response_is_passed_on_exactly_or_refused_or_visibly_broken(
     else:
         head, _, body = raw.partition(b"\r\n\r\n")
         assert (int(head.split(b" ", 2)[1]), json.loads(body)["reason"]) == case.got
+        assert b'; details="%b"\r\n' % case.got[1].encode() in head
         assert b"evil" not in raw
     used = service.connections
     await sentinel(gateway)
