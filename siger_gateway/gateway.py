@@ -97,6 +97,7 @@ class Gateway:
                 limits.header_timeout,
                 limits.idle_timeout,
                 limits.connections,
+                limits.header_count,
             ),
         )
         self._watcher = self._make_watcher() if config.consul_address else None

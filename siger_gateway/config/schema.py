@@ -258,6 +258,7 @@ class LimitsConfig:
     """What one client may cost."""
 
     header_bytes: Size = _doc("request line and header fields together", 32 * 1024, least=1)
+    header_count: int = _doc("header fields of a request, and its trailers", 128, least=1)
     body: Size = _doc("request body", 16 * 1024 * 1024, least=1)
     header_timeout: Duration = _doc("from the first byte of a head to its last", 10.0, least=MOMENT)
     idle_timeout: Duration = _doc(

@@ -1,6 +1,7 @@
 """The proxied path of a request.
 
 ``dispatch``   from a parsed request to the one who answers it: match route
+``last_hop``   what the gateway answers itself: ``OPTIONS *``, ``Max-Forwards: 0``
 ``exchange``   one proxied exchange, its phases from top to bottom
 ``answer``     redirects and direct responses: what the gateway answers by configuration
 ``edits``      changes to header fields

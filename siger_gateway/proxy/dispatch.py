@@ -21,6 +21,7 @@ from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.answer import LocalAnswer
 from siger_gateway.proxy.exchange import Exchange
 from siger_gateway.proxy.forwarded import TrustedProxies, forwarding_headers, request_id
+from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
 from siger_gateway.proxy.route import AnswerRoute, LocalRoute, ProxyRoute, Route
 from siger_gateway.routing.path import is_plain, normalize
 from siger_gateway.routing.table import RouteTable
@@ -56,6 +57,8 @@ class Dispatcher:
             if normal is None:
                 return self._refusal(request, stream, identity, started, "bad_path")
             path = normal
+        if request.method in MAY_END_HERE and ends_here(request):
+            return self._last_hop(request, stream, identity, started)
         route = self.table.match(request.method, path, request.fields)
         if route is None:
             return self._refusal(request, stream, identity, started, "no_route")
@@ -123,9 +126,24 @@ class Dispatcher:
         reason: str,
         detail: str | None = None,
     ) -> Refusal:
-        stats = self._accounts.metrics.routes[NO_ROUTE]
-        account = self._account(NO_ROUTE, stats, request, stream, identity, started, stream.peer)
+        account = self._account_without_route(request, stream, identity, started)
         return Refusal(GatewayError(reason, detail), request, stream, identity, account)
+
+    def _last_hop(
+        self, request: Request, stream: DownstreamStream, identity: bytes, started: float
+    ) -> Consumer:
+        """OPTIONS or TRACE that go no further."""
+        account = self._account_without_route(request, stream, identity, started)
+        if request.method == b"OPTIONS":
+            return LocalAnswer((204, [], b""), request, stream, identity, account)
+        error = GatewayError("method_not_allowed", headers={"Allow": "OPTIONS"})
+        return Refusal(error, request, stream, identity, account)
+
+    def _account_without_route(
+        self, request: Request, stream: DownstreamStream, identity: bytes, started: float
+    ) -> Callable[..., None]:
+        stats = self._accounts.metrics.routes[NO_ROUTE]
+        return self._account(NO_ROUTE, stats, request, stream, identity, started, stream.peer)
 
     def _local(
         self,

@@ -40,8 +40,13 @@ from siger_gateway.upstream.cluster import Cluster, Endpoint
 NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
 """Response fields that end here; the request id is the gateway's to say."""
 
-NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {b"content-length", b"set-cookie", b"via"}
+NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {
+    *(b"content-length", b"set-cookie", b"trailer", b"via")
+}
 """Trailer fields that would change what the head has said (RFC 9110 section 6.5.1)."""
+
+NOT_IN_INFORMATIONAL: Final = NOT_RETURNED | {b"content-length", b"trailer"}
+"""Fields about a body, which a 1xx response does not have (RFC 9110 section 8.6)."""
 
 OUTCOMES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 
@@ -249,7 +254,7 @@ class Exchange:
 
     def on_informational(self, response: Response) -> None:
         if response.status != 100:  # the gateway has said that itself, if it was asked
-            headers = end_to_end(response.headers, response.fields, NOT_RETURNED)
+            headers = end_to_end(response.headers, response.fields, NOT_IN_INFORMATIONAL)
             self._stream.send_informational(response.status, headers)
 
     def on_response(self, response: Response) -> None:

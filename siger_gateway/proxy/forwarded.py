@@ -21,6 +21,9 @@ from siger_gateway.http1.stream import DownstreamStream
 VIA: Final = (b"via", b"1.1 siger")
 """RFC 9110 section 7.6.3; a proxy that sees its own name knows of a loop."""
 
+TE_TRAILERS: Final[Headers] = [(b"te", b"trailers"), (b"connection", b"te")]
+"""Said to the service in the client's place: trailers are passed on, codings are not."""
+
 IDENTITY: Final = frozenset({b"x-user-id", b"x-user-role"})
 
 
@@ -42,7 +45,9 @@ NOT_FORWARDED: Final = (
 )
 """Request fields that the gateway removes, or replaces by its own."""
 
-NOT_IN_TRAILERS: Final = NOT_FORWARDED | NEVER_DROPPED | {b"authorization", b"cookie", b"via"}
+NOT_IN_TRAILERS: Final = (
+    NOT_FORWARDED | NEVER_DROPPED | {b"authorization", b"cookie", b"trailer", b"via"}
+)
 """Trailer fields of a request that end here: after the head has been acted on, they would say who
 asks, and for what, in another way (RFC 9110 section 6.5.1)."""
 
@@ -108,6 +113,12 @@ def _address(hop: str) -> IPv4Address | IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def accepts_trailers(headers: Headers) -> bool:
+    """Whether ``TE`` says that the client wants to see trailers (RFC 9110 section 10.1.4)."""
+    members = b",".join(find_all(headers, b"te")).split(b",")
+    return any(member.strip().lower() == b"trailers" for member in members)
+
+
 def forwarding_headers(
     request: Request, stream: DownstreamStream, request_id: bytes, trusted: TrustedProxies | None
 ) -> Headers:
@@ -130,6 +141,8 @@ def forwarding_headers(
     ]
     if b"host" not in fields:  # HTTP/1.0; a service of HTTP/1.1 wants one (RFC 9112 section 3.2)
         headers.append((b"host", b""))
+    if b"te" in fields and accepts_trailers(request.headers):
+        headers += TE_TRAILERS
     if b"traceparent" not in fields:
         # A new trace, sampled, as a service without a gateway in front would start it
         # (W3C Trace Context, OpenTelemetry's default sampler).
