@@ -52,6 +52,7 @@ before it learned of the drain arrives within a round trip, and is answered."""
 SNAPSHOT_FILE: Final = "discovery.json"
 NEEDS_RESTART: Final = (
     "port",
+    "reuse_port",
     "consul_address",
     "consul_token",
     "nats_address",
@@ -106,6 +107,18 @@ class Gateway:
             (),
             self._lag_sample,
         )
+        metrics.gauge(
+            "siger_downstream_connections",
+            "Connections now open.",
+            (),
+            lambda: [((), len(self._listener.connections))],
+        )
+        metrics.counter(
+            "siger_downstream_connections_closed",
+            "Connections that the gateway closed outside of an exchange.",
+            "reason",
+            self._listener.closed,
+        )
 
     @property
     def port(self) -> int:
@@ -115,7 +128,7 @@ class Gateway:
     async def start(self) -> None:
         """Opens the listener; raises ``OSError`` when the port cannot be had."""
         host, port = split_listen_address(self._config.port)
-        await self._listener.start(host, port)
+        await self._listener.start(host, port, reuse_port=self._config.reuse_port)
         if self._config.nats_address:
             self._queue.start()
             self._ledger.start()
