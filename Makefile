@@ -20,7 +20,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test test-unit check format bench-quick clean
+.PHONY: help install run test test-unit campaign check format bench-quick clean
 
 help: ## this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -40,6 +40,10 @@ test: $(DEV_STAMP) ## all tests; fetches the servers that they need into .cache
 
 test-unit: $(DEV_STAMP) ## the tests that need no server
 	@$(PY) -m pytest tests/unit $(PYTEST_ARGS)
+
+campaign: $(DEV_STAMP) ## the acceptance figures in full, printed; takes minutes
+	@$(PY) tests/install_servers.py
+	@$(PY) -m pytest tests/campaign $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## lint, formatting, types, floors, spelling
 	@$(BIN)/ruff check --quiet .

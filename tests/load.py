@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from tests.running import RunningGateway, Upstream
 
 BOUND = 30.0
 """Seconds for one request and its answer."""
+
+ON_ITS_OWN = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+KEPT = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Load:
@@ -83,3 +89,34 @@ class Load:
                     break
         finally:
             writer.transport.abort()
+
+
+def sharing(*upstreams: Upstream) -> str:
+    """The configuration of a gateway that shares its port."""
+    addresses = [upstream.address for upstream in upstreams]
+    return (
+        'consul_address: ""\nnats_address: ""\nreuse_port: true\n'
+        f"services: {{s: {{endpoints: {addresses}}}}}\n"
+        "routes: [{name: r, match: {path_prefix: /}, service: s}]\n"
+    )
+
+
+async def replace_gateways(
+    join: Callable[[str], Awaitable[RunningGateway]], config: str, *, rounds: int, clients: int
+) -> list[Load]:
+    """Two gateways share a port; the older one is replaced, ``rounds`` times, under load.
+
+    Returns what became of the requests on kept connections, and of those on one of their own.
+    """
+    gateways = [await join(config), await join(config)]
+    port = gateways[0].port
+    kept, on_their_own = Load(port, KEPT), Load(port, ON_ITS_OWN)
+    async with kept.running(clients), on_their_own.running(2 * clients):
+        for _ in range(rounds):
+            gateways.append(await join(config))
+            await on_their_own.more(2 * clients)
+            old = gateways.pop(0)
+            old.send(signal.SIGTERM)
+            assert await old.wait() == 0
+            await on_their_own.more(4 * clients)
+    return [kept, on_their_own]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-import sys
 from contextlib import ExitStack
 
 import pytest
 
 from siger_gateway.http1 import handshakes
-
-needs_filters = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux'")
 
 
 def listening() -> socket.socket:
@@ -36,7 +33,6 @@ def test_what_was_established_before_is_accepted_with_what_was_sent() -> None:
         assert clients[0].recv(10) == b"answer"
 
 
-@needs_filters
 def test_no_handshake_begins_after_the_stop() -> None:
     with listening() as server, socket.socket() as client:
         handshakes.stop(server)
@@ -48,7 +44,6 @@ def test_no_handshake_begins_after_the_stop() -> None:
             client.getpeername()
 
 
-@needs_filters
 def test_a_client_that_was_made_to_wait_gets_to_the_next_listener() -> None:
     with socket.socket() as old, socket.socket() as new, socket.socket() as client:
         for server in (old, new):
