@@ -37,6 +37,8 @@ from siger_gateway.routing.tags import Catalog
 from siger_gateway.telemetry import log as logs
 
 DEFAULT_CONFIG: Final = "configs/config.yaml"
+OTHER_FILES: Final = 256
+"""Files beside downstream connections: libraries and logs, and one service's `max_connections`."""
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     loaded = load(path) if path.exists() else _write_default(path)
     logs.configure(loaded.config.log_level)
     _log_warnings(loaded)
-    _raise_file_limit()
+    _raise_file_limit(loaded.config.limits.connections)
     return _run(_serve_until_stopped(loaded, path))
 
 
@@ -135,11 +137,21 @@ def _write_default(path: Path) -> Loaded:
     return loads(text, str(path))
 
 
-def _raise_file_limit() -> None:
-    """Every connection is a file descriptor; shells often allow fewer than the kernel does."""
+def _raise_file_limit(connections: int) -> None:
+    """Every connection is a file descriptor; shells often allow fewer than the kernel does.
+
+    :param connections: ``limits.connections``; warns when there are not enough files for them.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < connections + OTHER_FILES:
+        log.warning(
+            "fewer open files are allowed than limits.connections needs: raise the limit "
+            "(ulimit -Hn, LimitNOFILE) or lower the key",
+            extra={"fields": {"allowed": allowed, "limits.connections": connections}},
+        )
 
 
 async def _serve_until_stopped(loaded: Loaded, path: Path) -> int:

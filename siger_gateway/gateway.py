@@ -53,6 +53,7 @@ DRAIN_IDLE_GRACE: Final = 1.0
 before it learned of the drain arrives within a round trip, and is answered."""
 NEEDS_RESTART: Final = (
     "port",
+    "reuse_port",
     "consul_address",
     "consul_token",
     "nats_address",
@@ -112,6 +113,18 @@ class Gateway:
             (),
             self._lag_sample,
         )
+        metrics.gauge(
+            "siger_downstream_connections",
+            "Connections now open.",
+            (),
+            lambda: [((), len(self._listener.connections))],
+        )
+        metrics.counter(
+            "siger_downstream_connections_closed",
+            "Connections that the gateway closed outside of an exchange.",
+            "reason",
+            self._listener.closed,
+        )
 
     @property
     def port(self) -> int:
@@ -121,7 +134,7 @@ class Gateway:
     async def start(self) -> None:
         """Opens the listener; raises ``OSError`` when the port cannot be had."""
         host, port = split_listen_address(self._config.port)
-        await self._listener.start(host, port)
+        await self._listener.start(host, port, reuse_port=self._config.reuse_port)
         if self._config.nats_address:
             self._queue.start()
             self._ledger.start()

@@ -311,6 +311,9 @@ class Config:
     """The whole file."""
 
     port: ListenAddress = _doc("where clients connect", ":8080")
+    reuse_port: bool = _doc(
+        "whether other gateways of the same user may listen on the same port (SO_REUSEPORT)", False
+    )
     consul_address: ConsulAddress = _doc(
         'host:port of the Consul agent; "" = no Consul', "localhost:8500", empty=True
     )
