@@ -28,7 +28,7 @@ BODILESS: Final = frozenset({204, 205, 304})
 FRAMING: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
     | {"upgrade", "http2-settings", "content-length", "proxy-authenticate"}
-    | {"proxy-authorization", "expect"}
+    | {"proxy-authentication-info", "proxy-authorization", "expect"}
 )
 """Fields of one connection, and those that tell where a message ends: what the gateway itself
 writes or takes away. An edit could only break them (RFC 9112 section 6.3)."""

@@ -13,10 +13,13 @@ from siger_gateway.http1.server import DownstreamConnection, ServerLimits
 from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.dispatch import Dispatcher
+from siger_gateway.proxy.retry import RetryPolicy
 from siger_gateway.proxy.route import ProxyRoute, Route
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.telemetry.metrics import Metrics
 from siger_gateway.upstream.cluster import Cluster
+
+NO_RETRY = RetryPolicy.of(1, ())
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -67,7 +70,9 @@ class Wired:
         cluster = Cluster("s", config, metrics.services["s"])
         (endpoint,) = cluster.endpoints
         self.pool = endpoint.pool
-        route = ProxyRoute("r", metrics.routes["r"], cluster, b"", TimeoutQueue(30.0, 0.0))
+        route = ProxyRoute(
+            "r", metrics.routes["r"], cluster, TimeoutQueue(30.0, 0.0), NO_RETRY, None
+        )
         table: RouteTable[Route] = RouteTable([(MatchConfig(path_prefix="/"), route)])
         dispatcher = Dispatcher(table, Accounts(metrics, None), None)
         limits = ServerLimits(header_bytes, body, 10.0, 75.0, 100_000, 128)

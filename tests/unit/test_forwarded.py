@@ -293,7 +293,6 @@ def test_trailers_cannot_say_what_only_the_head_may_say(name: bytes) -> None:
     exchange = Exchange(
         route,
         None,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
         request(),
         None,  # type: ignore[arg-type]
         b"/",

@@ -86,7 +86,7 @@ class Bench:
     """A listener and the connections that the test makes."""
 
     def __init__(self, connections: int) -> None:
-        limits = ServerLimits(32768, 1024, 10.0, IDLE_TIMEOUT, connections)
+        limits = ServerLimits(32768, 1024, 10.0, IDLE_TIMEOUT, connections, 100)
         self.answers = Answers()
         self.listener = Listener(self.answers, limits)
         self.listener.now = 1000.0
