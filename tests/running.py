@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,6 +49,12 @@ class RunningGateway:
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory of the process, from statm (proc(5))."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
 
     async def start(self) -> None:
         """Returns when it serves; fails with what it printed when it does not."""
@@ -283,6 +290,8 @@ class Upstream:
     served: list[Served] = field(default_factory=list)
     connections: int = 0
     closed: int = 0
+    _leaving: bool = False
+    _resting: set[asyncio.Task[Any]] = field(default_factory=set)
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -291,6 +300,8 @@ class Upstream:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
+        """Listens; again, after it left, on the same port."""
+        self._leaving = False
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -300,8 +311,11 @@ class Upstream:
         self._tasks.add(task)
         self.connections += 1
         try:
-            while True:
-                served = Served(await reader.readuntil(b"\r\n\r\n"), reader, writer)
+            while not self._leaving:
+                self._resting.add(task)
+                head = await reader.readuntil(b"\r\n\r\n")
+                self._resting.discard(task)
+                served = Served(head, reader, writer)
                 self.served.append(served)
                 await self.script(self, served)
         except (OSError, EOFError, asyncio.CancelledError):
@@ -309,7 +323,18 @@ class Upstream:
         finally:
             self.closed += 1
             self._tasks.discard(task)
+            self._resting.discard(task)
             writer.close()
+
+    async def leave(self) -> None:
+        """As at a deploy: listens no more, finishes what it has begun, and closes every connection
+        as soon as no request is being answered on it, without a word before."""
+        assert self._server is not None
+        self._server.close()
+        self._leaving = True
+        for task in list(self._resting):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def stop(self) -> None:
         """Stops listening and cuts every connection."""

@@ -2,14 +2,22 @@
 
 There is no timer per connection. The listener looks at all of them once a second (``_sweep``):
 slow heads, slow bodies, idle connections and clients that do not read are found that way.
+
+At the limit of connections a newcomer takes the place of the connection that has been at rest for
+longest; nginx does so too. Only where all are busy is it refused. So clients that hold connections
+without using them lock nobody out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import defaultdict
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
+from siger_gateway.http1 import handshakes
 from siger_gateway.http1.server import DownstreamConnection, ServerLimits
 from siger_gateway.http1.stream import Handler
 
@@ -17,6 +25,16 @@ SWEEP_INTERVAL: Final = 1.0
 """Seconds between two looks at all connections."""
 BACKLOG: Final = 4096
 """Connections that the kernel completes before they are accepted; it cuts this to somaxconn."""
+AT_REST: Final = 2.0
+"""Seconds without a byte, and without an exchange, after which a connection may have to make room:
+more than the sweep's clock is late by, and than a head takes whose packets are not lost."""
+MAX_TURNED_AWAY: Final = 128
+"""Connections above the limit that are told so; further ones are closed without a word."""
+SHARED_HANDSHAKE: Final = 0.2
+"""Seconds that handshakes under way get to end when other gateways listen on the port: more than
+most round trips; meanwhile this gateway's share of the new clients is made to wait a second."""
+LAST_HANDSHAKE: Final = 0.01
+"""The same where nobody else listens: it delays the refusal that new clients get."""
 
 
 class Listener:
@@ -30,14 +48,23 @@ class Listener:
         self.now = asyncio.get_running_loop().time()
         """Seconds, as old as the last sweep: exact enough for timeouts of seconds."""
         self.port = 0
+        self.closed: defaultdict[str, int] = defaultdict(int)
+        """Why -> how many connections the gateway closed outside of an exchange."""
+        self._turned_away: set[DownstreamConnection] = set()
+        self._at_rest: list[DownstreamConnection] | None = None  # longest last; None: not known
+        self._shared = False  # with other processes on the same port
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
-    async def start(self, host: str, port: int) -> None:
-        """Listens; ``host`` "" is every interface, ``port`` 0 any free one. Raises ``OSError``."""
-        self._socket = _bind(host, port)
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Listens; ``host`` "" is every interface, ``port`` 0 any free one. Raises ``OSError``.
+
+        :param reuse_port: other processes of this user may listen there too.
+        """
+        self._socket = _bind(host, port, reuse_port)
+        self._shared = reuse_port
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: DownstreamConnection(self), sock=self._socket, backlog=BACKLOG
@@ -47,20 +74,50 @@ class Listener:
 
     def add(self, connection: DownstreamConnection) -> None:
         self.connections.add(connection)
-        if len(self.connections) > self.limits.connections:
-            connection.refuse_connection()
+        if len(self.connections) - len(self._turned_away) > self.limits.connections:
+            self._one_too_many(connection)
 
     def remove(self, connection: DownstreamConnection) -> None:
         self.connections.discard(connection)
+        self._turned_away.discard(connection)
         if not self.connections:
             self._empty.set()
 
+    def _one_too_many(self, newcomer: DownstreamConnection) -> None:
+        if self._make_room():
+            self.closed["made_room"] += 1
+            return
+        self._turned_away.add(newcomer)
+        if len(self._turned_away) <= MAX_TURNED_AWAY:
+            newcomer.refuse_connection()
+        else:
+            self.closed["turned_away"] += 1
+            newcomer.abort()
+
+    def _make_room(self) -> bool:
+        """Closes the connection that has been at rest for longest, if one has for long enough."""
+        before = self.now - AT_REST
+        if self._at_rest is None:  # once per sweep: newcomers may come faster than that is done
+            resting = [one for one in self.connections if one.at_rest_since <= before]
+            self._at_rest = sorted(resting, key=lambda one: one.at_rest_since, reverse=True)
+        while self._at_rest:
+            if self._at_rest.pop().close_if_at_rest(before):
+                return True
+        return False
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        now = self.now = loop.time()
-        for connection in list(self.connections):
-            connection.check(now, self.limits)
         self._sweeper = loop.call_later(SWEEP_INTERVAL, self._sweep)
+        self.check(loop.time())
+
+    def check(self, now: float) -> None:
+        """Looks at every connection; ``now`` is the loop's time."""
+        self.now = now
+        self._at_rest = None
+        # What happened since the last look bears its time: nobody may be closed too early.
+        before = now - SWEEP_INTERVAL
+        for connection in list(self.connections):
+            connection.check(before, self.limits)
 
     async def drain(self, timeout: float, idle_grace: float) -> None:
         """Accepts no more, lets every exchange finish, then closes; at most ``timeout`` seconds.
@@ -84,24 +141,20 @@ class Listener:
         self.close()
 
     async def _accept_the_last(self) -> None:
-        """Takes over what the kernel has completed but nobody accepted: closing the socket would
-        reset those connections, and their clients have a right to think they were accepted."""
+        """Takes over what the kernel has completed but nobody accepted; see ``handshakes``."""
         server, listening = self._server, self._socket
         if server is None or listening is None:
             return
-        loop = asyncio.get_running_loop()
-        duplicate = listening.dup()
+        duplicate = listening.dup()  # closing the server closes only its own
+        if not (self._shared and handshakes.move()):
+            handshakes.stop(duplicate)
+            await asyncio.sleep(SHARED_HANDSHAKE if self._shared else LAST_HANDSHAKE)
         server.close()
-        try:
-            duplicate.setblocking(False)
-            while True:
-                connection, _ = duplicate.accept()
-                await loop.connect_accepted_socket(lambda: DownstreamConnection(self), connection)
-        except OSError:  # BlockingIOError: the queue is empty
-            pass
-        finally:
-            duplicate.close()
-            self._server = self._socket = None
+        self._server = self._socket = None
+        loop = asyncio.get_running_loop()
+        for accepted in handshakes.take_queue(duplicate):
+            with suppress(OSError):  # it has gone already
+                await loop.connect_accepted_socket(lambda: DownstreamConnection(self), accepted)
 
     def close(self) -> None:
         """Closes everything at once."""
@@ -113,11 +166,10 @@ class Listener:
             connection.abort()
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, reuse_port: bool) -> socket.socket:
     """A listening socket; every interface means IPv6 with IPv4, or IPv4 where there is no IPv6."""
+    create = partial(socket.create_server, backlog=BACKLOG, reuse_port=reuse_port)
     if not host and socket.has_dualstack_ipv6():
-        return socket.create_server(
-            ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
-        )
+        return create(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return socket.create_server(info[4][:2], family=info[0], backlog=BACKLOG)
+    return create(info[4][:2], family=info[0])

@@ -8,7 +8,10 @@ Responses therefore leave in the order of their requests (RFC 9112 section 9.3.2
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final, cast
 
 from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
@@ -36,6 +39,7 @@ class ServerLimits:
     header_timeout: float
     idle_timeout: float
     connections: int
+    header_count: int
 
 
 class DownstreamConnection(asyncio.Protocol):
@@ -67,7 +71,7 @@ class DownstreamConnection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         limits = listener.limits
         self._listener = listener
-        self._parser = RequestParser(limits.header_bytes, limits.body)
+        self._parser = RequestParser(limits.header_bytes, limits.body, limits.header_count)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
         self._request: Request | None = None
         self._consumer: Consumer | None = None
@@ -286,10 +290,18 @@ class DownstreamConnection(asyncio.Protocol):
         self._transport.write_eof()
 
     def abort(self) -> None:
+        if self.head_sent and self._request is not None and self._request.http10:
+            self._reset_when_closed()
         self._consumer = None
         self._request = None
         self._lingering = True
         self._transport.abort()
+
+    def _reset_when_closed(self) -> None:
+        """Without chunks, an orderly end of the connection would be the end of the body."""
+        connection: socket.socket | None = self._transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close_after_response(self) -> None:
         self._keep_alive = False
@@ -309,22 +321,30 @@ class DownstreamConnection(asyncio.Protocol):
     # The listener's side.
 
     def check(self, now: float, limits: ServerLimits) -> None:
-        """Closes the connection when it has overstayed; ``now`` is the listener's clock."""
+        """Closes the connection when it has overstayed; ``now`` as the listener's clock has it."""
         if self._lingering:
             if now - self._last_read > LINGER:
                 self._transport.abort()
         elif self._stalled_since:
+            self._last_read = now  # nobody is idle during an exchange
             if now - self._stalled_since > limits.idle_timeout:
+                self._listener.closed["client_stalled"] += 1
                 self._transport.abort()
         elif self._request is None:
             if self.head_since:
                 if now - self.head_since > limits.header_timeout:
                     self._refuse(ProtocolError("request_timeout", "The head took too long."))
             elif now - self._last_read > limits.idle_timeout:
-                self._transport.close()
+                if self._transport.is_closing():  # what is left of a response is not read
+                    self._listener.closed["client_stalled"] += 1
+                    self._transport.abort()
+                else:
+                    self._listener.closed["idle_timeout"] += 1
+                    self._transport.close()
+        elif self._ended:
+            self._last_read = now
         elif (
-            not self._ended
-            and not self._reading_paused
+            not self._reading_paused
             and self._consumer is not None
             and now - self._last_read > limits.idle_timeout
         ):
@@ -336,6 +356,20 @@ class DownstreamConnection(asyncio.Protocol):
         """For a drain: closes a connection on which nothing came after ``idle_since``."""
         if self._request is None and not self._parser.in_head and self._last_read <= idle_since:
             self._transport.close()
+
+    @property
+    def at_rest_since(self) -> float:
+        """Since when there is neither an exchange nor a whole head; "infinity" while there is."""
+        if self._request is not None or self._lingering or self._stalled_since:
+            return inf
+        return self.head_since or self._last_read
+
+    def close_if_at_rest(self, before: float) -> bool:
+        """For the listener: makes room if still at rest; a head that is slow to come is too."""
+        if self.at_rest_since > before or self._transport.is_closing():
+            return False
+        self._transport.close()
+        return True
 
     def refuse_connection(self) -> None:
         """For the listener: one connection too many."""

@@ -96,6 +96,7 @@ class Metrics:
         self.job_publish = Histogram()
         self.config_reloads: defaultdict[str, int] = defaultdict(int)
         self._gauges: dict[str, tuple[str, tuple[str, ...], Callable[[], Samples]]] = {}
+        self._counters: dict[str, tuple[str, str, dict[str, int]]] = {}
         self._started = time.time()
         self._registry = CollectorRegistry()
         self._registry.register(_Collector(self))
@@ -105,6 +106,10 @@ class Metrics:
     ) -> None:
         """Registers a gauge that is read at scrape time; the same name again replaces it."""
         self._gauges[name] = (doc, labels, read)
+
+    def counter(self, name: str, doc: str, label: str, counts: dict[str, int]) -> None:
+        """Registers counts that their owner goes on adding to, keyed by the value of ``label``."""
+        self._counters[name] = (doc, label, counts)
 
     def job_submitted(self, job_type: str) -> None:
         """Counts a stored job; the number of types that get a series of their own is bounded."""
@@ -167,6 +172,8 @@ class Metrics:
             for values, figure in read():
                 family.add_metric(values, figure)
             yield family
+        for name, (doc, label, counts) in list(self._counters.items()):
+            yield _counter(name, doc, label, counts)
         build = GaugeMetricFamily("siger_build_info", "Version.", labels=("version",))
         build.add_metric((__version__,), 1)
         yield build

@@ -6,4 +6,6 @@
 ``ewma``, ``hashing``, ``slow_start``
               what some of the policies go by: latency, a key of the request, a growing weight
 ``pool``      the connections of one endpoint
+``health``    active health checks: asks every endpoint how it is
+``outlier``   ejects endpoints that fail their requests
 """

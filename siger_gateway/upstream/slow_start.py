@@ -30,11 +30,11 @@ class SlowStart:
     :param seconds: until an endpoint has its full weight.
     """
 
-    __slots__ = ("_available", "_next", "_seconds", "_since")
+    __slots__ = ("_in_use", "_next", "_seconds", "_since")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._available: Set[Endpoint] = frozenset()
+        self._in_use: Set[Endpoint] = frozenset()
         self._since: dict[Endpoint, float | None] = {}  # None: joined since the last look
         self._next = 0.0
 
@@ -42,16 +42,21 @@ class SlowStart:
         """How many are warming up."""
         return len(self._since)
 
-    def follow(self, available: Set[Endpoint]) -> None:
-        """These are the endpoints that can be used now; those that join the others are cold."""
-        before, self._available = self._available, available
-        for endpoint in self._since.keys() - available:
-            del self._since[endpoint]
-            endpoint.weigh(endpoint.weight, WARM)
-        if before & available:
-            for endpoint in available - before:
-                self._since[endpoint] = None
-                endpoint.weigh(endpoint.weight, COLD)
+    def follow(self, in_use: Set[Endpoint]) -> None:
+        """These are the endpoints that are chosen from now; those that join the others are cold.
+
+        But not those that are only used because too few others are available: they were warm.
+        """
+        before, self._in_use = self._in_use, in_use
+        for endpoint in list(self._since):
+            if endpoint not in in_use or not endpoint.available:
+                del self._since[endpoint]
+                endpoint.weigh(endpoint.weight, WARM)
+        if before & in_use:
+            for endpoint in in_use - before:
+                if endpoint.available:
+                    self._since[endpoint] = None
+                    endpoint.weigh(endpoint.weight, COLD)
 
     def advance(self, now: float) -> bool:
         """Whether some weights are others now; ``now`` is the loop's time. At most once a

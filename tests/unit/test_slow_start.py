@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
+from siger_gateway.config.schema import (
+    EndpointSpec,
+    HealthCheckConfig,
+    PoolConfig,
+    ServiceConfig,
+)
 from siger_gateway.telemetry.metrics import Metrics, ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 from siger_gateway.upstream.clusters import Clusters
@@ -42,14 +47,14 @@ async def test_one_that_joins_begins_with_a_tenth_and_grows_to_its_whole_weight(
     table = cluster(A, B)
     table.update((A, B, C))
     assert shares(table)["c"] == pytest.approx(1000 * 0.1 / 2.1, abs=5)
-    table.close_stale(1000.0)  # the first look: from here on it counts
-    table.close_stale(1003.0)
+    table.tick(1000.0)  # the first look: from here on it counts
+    table.tick(1003.0)
     assert shares(table)["c"] == pytest.approx(1000 * 0.1 / 2.1, abs=5)
-    table.close_stale(1015.0)
+    table.tick(1015.0)
     assert shares(table)["c"] == pytest.approx(1000 * 0.5 / 2.5, abs=5)
-    table.close_stale(1029.9)
+    table.tick(1029.9)
     assert warmth(table)["c"] < WARM
-    table.close_stale(1031.0)
+    table.tick(1031.0)
     assert warmth(table) == {"a": WARM, "b": WARM, "c": WARM}
     assert shares(table)["c"] == pytest.approx(333, abs=5)
 
@@ -76,8 +81,8 @@ async def test_an_instance_that_discovery_adds_warms_up_and_the_first_ones_do_no
     clusters.publish("s", (A, B))
     clusters.publish("s", (A, B, C))
     assert warmth(clusters["s"]) == {"a": WARM, "b": WARM, "c": COLD}
-    clusters.close_stale(1000.0)
-    clusters.close_stale(1031.0)
+    clusters.tick(1000.0)
+    clusters.tick(1031.0)
     assert warmth(clusters["s"])["c"] == WARM
 
 
@@ -88,13 +93,36 @@ async def test_one_that_comes_back_from_failure_warms_up() -> None:
         b.healthy = healthy
         table.rebalance()
     assert warmth(table) == {"a": WARM, "b": COLD}
-    table.close_stale(1000.0)
-    table.close_stale(1015.0)
+    table.tick(1000.0)
+    table.tick(1015.0)
     assert warmth(table) == {"a": WARM, "b": WARM // 2}
     for ejected in (True, False):  # again, from the beginning
         b.ejected = ejected
         table.rebalance()
     assert warmth(table) == {"a": WARM, "b": COLD}
+
+
+async def test_those_used_in_a_panic_are_not_cold_and_nobody_who_recovers_in_one_is() -> None:
+    table = Cluster(
+        "s",
+        ServiceConfig(
+            endpoints=(A, B, C, D),
+            slow_start=30.0,
+            health_check=HealthCheckConfig(panic_threshold=0.5),
+        ),
+        ServiceStats(),
+    )
+    for one in table.endpoints[1:]:
+        one.healthy = False
+        table.rebalance()  # the last one makes a panic
+    assert set(warmth(table).values()) == {WARM}
+    b, c, _ = table.endpoints[1:]
+    b.healthy = True  # ends it; b has had its full share all the time
+    table.rebalance()
+    assert set(warmth(table).values()) == {WARM}
+    c.healthy = True
+    table.rebalance()
+    assert warmth(table) == {"a": WARM, "b": WARM, "c": COLD, "d": WARM}
 
 
 async def test_one_that_fails_while_warming_does_not_stay_cold_for_the_last_resort() -> None:
@@ -114,8 +142,8 @@ async def test_one_that_fails_while_warming_does_not_stay_cold_for_the_last_reso
 async def test_a_weight_that_changes_while_warming_counts_at_once_and_warming_goes_on() -> None:
     table = cluster(A)
     table.update((A, B))
-    table.close_stale(1000.0)
-    table.close_stale(1015.0)
+    table.tick(1000.0)
+    table.tick(1015.0)
     table.update((A, EndpointSpec("b:80", 9)))
     b = table.endpoints[1]
     assert (b.weight, b.warmth) == (9, WARM // 2)
@@ -126,9 +154,9 @@ async def test_when_nothing_warms_the_balancer_is_left_alone() -> None:
     table = cluster(A)
     table.update((A, B))
     for second in range(40):
-        table.close_stale(1000.0 + second)
+        table.tick(1000.0 + second)
     balancer = table._balancer
-    table.close_stale(2000.0)
+    table.tick(2000.0)
     assert table._balancer is balancer
     assert warmth(table) == {"a": WARM, "b": WARM}
 
