@@ -164,6 +164,13 @@ REASONS: Final[dict[str, Reason]] = {
         retryable=True,
         error="http_response_timeout",
     ),
+    "stream_idle_timeout": Reason(
+        504,
+        "Gateway Timeout",
+        "upstream",
+        "Nothing more came for too long.",
+        error="http_response_timeout",
+    ),
     # The gateway cannot do its work.
     "internal": Reason(
         500,

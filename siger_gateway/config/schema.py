@@ -245,6 +245,11 @@ class RouteConfig:
     service: str = _doc("a key of `services`", "")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
     timeout: Duration = _doc("to the response head, all attempts together", 30.0, least=MOMENT)
+    stream_idle_timeout: Duration = _doc(
+        "silence in a response body, or in both directions of a tunnel; 0: no limit",
+        300.0,
+        least=0.0,
+    )
     retry: RetryConfig = _doc("when a failed attempt is repeated", RetryConfig)
     split: tuple[SplitConfig, ...] = _doc("or several: [{service, weight}, ...]", ())
     redirect: RedirectConfig = _doc("or another address for the client", RedirectConfig)
