@@ -165,6 +165,13 @@ REASONS: Final[dict[str, Reason]] = {
         "The gateway failed; the log knows more.",
         error="proxy_internal_error",
     ),
+    "loop_detected": Reason(
+        508,
+        "Loop Detected",
+        "gateway",
+        "The request has passed this gateway too often.",
+        error="proxy_loop_detected",
+    ),
     "draining": Reason(
         503, "Service Unavailable", "gateway", "This gateway is shutting down.", retryable=True
     ),

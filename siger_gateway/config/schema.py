@@ -46,6 +46,9 @@ HostPattern = Annotated[str, "host"]
 HeaderName = Annotated[str, "header name"]
 """A field name (RFC 9110 section 5.1); kept in lower case."""
 
+HostHeader = Annotated[str, "host header"]
+"""``preserve``, ``endpoint``, or the host to say, with or without a port."""
+
 MOMENT: Final = 0.001
 """Seconds: the shortest timeout that is accepted; below it the event loop has no resolution."""
 
@@ -95,6 +98,10 @@ class ServiceConfig:
     protocol: Literal["http"] = _doc("how the endpoints are spoken to", "http")
     balance: Literal["round_robin", "random", "least_connections"] = _doc(
         "how an endpoint is chosen", "round_robin"
+    )
+    host_header: HostHeader = _doc(
+        "Host that the endpoints get: preserve (the client's), endpoint (their address), or a name",
+        "preserve",
     )
     pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
 

@@ -22,6 +22,7 @@ from siger_gateway.config.names import (
     parse_consul_address,
     parse_exposed_name,
     parse_header_name,
+    parse_host_header,
     parse_host_pattern,
     parse_host_port,
     parse_listen_address,
@@ -365,5 +366,6 @@ _KINDS: Final[dict[str, _Kind]] = {
     "network": _Kind("a network such as 10.0.0.0/8, or an address", parse_network),
     "method": _Kind("an HTTP method in upper case", parse_method),
     "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
+    "host header": _Kind("preserve, endpoint, or host or host:port", parse_host_header),
     "header name": _Kind("a header field name", parse_header_name),
 }

@@ -22,7 +22,13 @@ from siger_gateway.http1.message import ProtocolError, Request, Response
 from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.proxy.account import Accounts
-from siger_gateway.proxy.forwarded import NOT_FORWARDED, NOT_IN_TRAILERS, VIA
+from siger_gateway.proxy.forwarded import (
+    NOT_FORWARDED,
+    NOT_IN_TRAILERS,
+    VIA,
+    VIA_1_0,
+    with_host,
+)
 from siger_gateway.proxy.retry import MAX_ATTEMPTS, may_retry
 from siger_gateway.proxy.route import ProxyRoute
 from siger_gateway.upstream.cluster import Cluster, Endpoint
@@ -174,6 +180,9 @@ class Exchange:
         request = self._request
         headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
         headers += self._forwarding
+        host = self._cluster.host
+        if host is not None and self._endpoint is not None:
+            headers = with_host(headers, host or self._endpoint.address.encode())
         connection.begin(self, request.method, self._target, headers, request.content_length)
         if request.content_length != 0:
             self._send_waiting_body(connection)
@@ -230,7 +239,7 @@ class Exchange:
         fields = response.fields
         headers = end_to_end(response.headers, fields, NOT_RETURNED)
         headers.append((b"x-request-id", self._request_id))
-        headers.append(VIA)
+        headers.append(VIA_1_0 if response.http10 else VIA)
         if response.complete:
             self._connection = None  # it is back in the pool and somebody else's
         sized = b"content-length" in fields

@@ -8,6 +8,7 @@ that it has, even if the next table no longer holds it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
 from siger_gateway.telemetry.metrics import ServiceStats
@@ -40,6 +41,8 @@ class Endpoint:
         return self.healthy and not self.ejected
 
 
+HOSTS: Final[dict[str, bytes | None]] = {"preserve": None, "endpoint": b""}
+
 Observer = Callable[[Endpoint, int, float], None]
 """Told how each attempt on an endpoint ended: the status of the response, or 0 when there was none
 or it broke off, and the seconds from the start of the attempt."""
@@ -51,13 +54,15 @@ class Cluster:
     :param stats: where attempts are counted; it outlives the cluster.
     """
 
-    __slots__ = ("_balancer", "config", "endpoints", "name", "observe", "stats")
+    __slots__ = ("_balancer", "config", "endpoints", "host", "name", "observe", "stats")
 
     def __init__(self, name: str, config: ServiceConfig, stats: ServiceStats) -> None:
         self.name = name
         self.config = config
         self.stats = stats
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.host = HOSTS.get(config.host_header, config.host_header.encode())
+        """What the service gets as Host: None the client's, b"" the endpoint's address."""
         self.observe: Observer | None = None
         """None when nobody wants to know: then it costs a comparison."""
         self._balancer: Balancer = POLICIES[config.balance](())

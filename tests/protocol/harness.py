@@ -139,11 +139,15 @@ def without_added(request: bytes) -> bytes:
     lines = head.split(b"\r\n")
     hosts = [line.removeprefix(b"host: ") for line in lines if line.startswith(b"host: ")]
     assert len(hosts) == 1, f"one Host for the service: {lines}"
+    (host,) = hosts
+    quoted = b'"%b"' % host if set(host) & set(b":[]") else host
+    via = b"via: 1.1 siger" if b"via: 1.1 siger" in lines else b"via: 1.0 siger"
     for own in (
         b"x-forwarded-for: 127.0.0.1",
         b"x-forwarded-proto: http",
-        b"x-forwarded-host: " + (hosts[0] if hosts != [b""] else b""),
-        b"via: 1.1 siger",
+        b"x-forwarded-host: " + host,
+        b"forwarded: for=127.0.0.1;proto=http" + (b";host=" + quoted if host else b""),
+        via,
     ):
         lines.reverse()
         lines.remove(own)
@@ -154,10 +158,14 @@ def without_added(request: bytes) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def without_added_to_response(raw: bytes) -> bytes:
-    """What a client got, without the fields that the gateway adds to the final head."""
+def without_added_to_response(raw: bytes, version: bytes) -> bytes:
+    """What a client got, without the fields that the gateway adds to the final head.
+
+    :param version: of the service's answer, for ``Via`` (RFC 9110 section 7.6.3).
+    """
     lines = raw.split(b"\r\n")
-    kept = [line for line in lines if not line.startswith((b"x-request-id: ", b"via: 1.1 siger"))]
+    added = (b"x-request-id: ", b"via: %b siger" % version)
+    kept = [line for line in lines if not line.startswith(added)]
     if len(kept) == len(lines) - 2 and b"connection: close" in kept:
         kept.remove(b"connection: close")
     return b"\r\n".join(kept)

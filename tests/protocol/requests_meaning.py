@@ -89,6 +89,16 @@ CLAIMS: list[RequestCase] = [
     ),
 ]
 
+CLAIMS.append(
+    answered(
+        "9110 7.6.3",
+        "Via that names us eleven times is a loop",
+        GET + b"Via: 1.1 siger" + 10 * b", 1.1 siger" + b"\r\n\r\n",
+        508,
+        "loop_detected",
+    )
+)
+
 EXPECT: list[RequestCase] = [
     forwarded(
         "9110 10.1.1",
