@@ -46,7 +46,10 @@ REASONS: Final[dict[str, Reason]] = {
     # The client's request cannot be served as it is.
     "bad_request": Reason(400, "Bad Request", "downstream", "The request is not valid HTTP."),
     "bad_path": Reason(
-        400, "Bad Request", "downstream", "The path holds dot segments or invalid percent-encoding."
+        400,
+        "Bad Request",
+        "downstream",
+        "The path holds dot segments, a backslash or bad encoding.",
     ),
     "no_route": Reason(
         404,

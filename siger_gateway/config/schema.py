@@ -199,7 +199,7 @@ class Config:
         "how long a shutdown waits for what is in flight", 30.0, least=0.0
     )
     trusted_proxies: tuple[Network, ...] = _doc(
-        "whose X-Forwarded-* is believed; empty: nobody's", ()
+        "whose X-Forwarded-* and Forwarded are believed; empty: nobody's", ()
     )
     limits: LimitsConfig = _doc("what one client may cost", LimitsConfig)
     register: RegisterConfig = _doc("how the gateway registers itself in Consul", RegisterConfig)

@@ -242,6 +242,8 @@ class Exchange:
         headers.append(VIA_1_0 if response.http10 else VIA)
         if response.complete:
             self._connection = None  # it is back in the pool and somebody else's
+            if not self._request.complete:  # the rest of it is not awaited (RFC 9112 section 9.6)
+                self._stream.close_after_response()
         sized = b"content-length" in fields
         self._stream.send_head(status, headers, response.take_body(), sized=sized)
         if response.complete:

@@ -26,6 +26,8 @@ class Scripted:
     seen: list[bytes] = field(default_factory=list)
     """Every request, byte for byte, but for sentinels."""
     answers: list[tuple[bytes, bool]] = field(default_factory=list)
+    early: bool = False
+    """Answers before the body of a request has come, and never reads it."""
     connections: int = 0
     sentinel_on: int = 0
     """The number of the connection that the last sentinel came on."""
@@ -86,7 +88,7 @@ class Scripted:
                 b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 8\r\n\r\nsentinel"
             )
             return False
-        self.seen.append(head + await _body(head, reader))
+        self.seen.append(head if self.early else head + await _body(head, reader))
         answer, closes = self.answers.pop(0) if self.answers else (OK, False)
         if answer is OK and head.startswith(b"HEAD "):
             answer = OK[:-2]
