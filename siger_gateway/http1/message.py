@@ -89,12 +89,13 @@ class Response(Message):
     """A response whose head has been parsed. ``until_close``: only the end of the connection
     tells the end of the body (RFC 9112 section 6.3, rule 8)."""
 
-    __slots__ = ("keep_alive", "status", "until_close")
+    __slots__ = ("http10", "keep_alive", "status", "until_close")
 
     def __init__(self, status: int, headers: Headers, keep_alive: bool) -> None:
         Message.__init__(self, headers)
         self.status = status
         self.keep_alive = keep_alive
+        self.http10 = False
         self.until_close = False
 
     def __repr__(self) -> str:

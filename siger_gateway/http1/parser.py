@@ -299,14 +299,14 @@ class RequestParser:
         if len(hosts) > 1:
             raise ProtocolError("bad_request", "More than one Host field.")
         if hosts:
-            if not _is_host(hosts[0]):
+            if not is_host(hosts[0]):
                 raise ProtocolError("bad_request", "The Host field is not valid.")
             self._seen_host = hosts[0]  # a connection nearly always names the same one
         elif not request.http10:
             raise ProtocolError("bad_request", "The Host field is missing.")
 
 
-def _is_host(value: bytes) -> bool:
+def is_host(value: bytes) -> bool:
     """Whether ``value`` is ``uri-host [":" port]`` (RFC 9110 section 7.2), with a host."""
     if value[:1] == b"[":
         name, bracket, rest = value[1:].partition(b"]")
@@ -441,10 +441,11 @@ class ResponseParser:
         status: int = parser.get_status_code()
         response = Response(status, headers, parser.should_keep_alive())
         fields = response.fields
-        if (
-            not response.keep_alive or b"connection" in fields or b"proxy-connection" in fields
-        ) and parser.get_http_version() not in ("1.1", "1.0"):  # else it can only be HTTP/1.1
-            raise ProtocolError("upstream_protocol", "Neither HTTP/1.1 nor HTTP/1.0.")
+        if not response.keep_alive or b"connection" in fields or b"proxy-connection" in fields:
+            version = parser.get_http_version()  # else it can only be HTTP/1.1
+            if version not in ("1.1", "1.0"):
+                raise ProtocolError("upstream_protocol", "Neither HTTP/1.1 nor HTTP/1.0.")
+            response.http10 = version == "1.0"
         if status < 200:
             if status == 101 and self._switches(response):
                 self.response = response
@@ -466,7 +467,7 @@ class ResponseParser:
             # Of the whitespace that may stand behind it, llhttp takes spaces but no tab.
             if len(codings) > 1 or codings[0].rstrip(b" ").lower() != b"chunked":
                 raise ProtocolError("upstream_protocol", "Unknown transfer coding.")
-            if parser.get_http_version() != "1.1":  # RFC 9112 section 6.1: not to be relied on
+            if response.http10:  # RFC 9112 section 6.1: not to be relied on
                 response.keep_alive = False
         elif b"content-length" not in fields and status != 204 and status != 304:
             response.until_close = True

@@ -25,7 +25,13 @@ from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.account import Accounts
-from siger_gateway.proxy.forwarded import NOT_FORWARDED, NOT_IN_TRAILERS, VIA
+from siger_gateway.proxy.forwarded import (
+    NOT_FORWARDED,
+    NOT_IN_TRAILERS,
+    VIA,
+    VIA_1_0,
+    with_host,
+)
 from siger_gateway.proxy.retry import (
     IDEMPOTENT,
     MAX_RETRY_AFTER,
@@ -199,6 +205,9 @@ class Exchange:
         request = self._request
         headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
         headers += self._forwarding
+        host = self._cluster.host
+        if host is not None and self._endpoint is not None:
+            headers = with_host(headers, host or self._endpoint.address.encode())
         edits = self._route.request_edits
         if edits is not None:
             headers = edits.apply(headers)
@@ -288,9 +297,11 @@ class Exchange:
         if route.response_edits is not None:
             headers = route.response_edits.apply(headers)
         headers.append((b"x-request-id", self._request_id))
-        headers.append(VIA)
+        headers.append(VIA_1_0 if response.http10 else VIA)
         if response.complete:
             self._connection = None  # it is back in the pool and somebody else's
+            if not self._request.complete:  # the rest of it is not awaited (RFC 9112 section 9.6)
+                self._stream.close_after_response()
         elif route.streaming is not None:
             route.streaming.again(self)
         sized = b"content-length" in fields
