@@ -33,6 +33,10 @@ NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
 NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {b"content-length", b"set-cookie", b"via"}
 """Trailer fields that would change what the head has said (RFC 9110 section 6.5.1)."""
 
+SMALL_BODY: Final = 16 * 1024
+"""Bytes up to which a body is awaited before an endpoint is selected, so that clients that are slow
+to send one, perhaps on purpose, hold no connection to a service. nginx' client_body_buffer_size."""
+
 OUTCOMES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
@@ -50,6 +54,7 @@ class Exchange:
         "_active",
         "_attempt_started",
         "_attempts",
+        "_awaiting_body",
         "_body",
         "_client",
         "_cluster",
@@ -102,6 +107,7 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._reused = False  # the last attempt failed on a connection used before
         self._waiting = False  # for a connection
+        self._awaiting_body = False  # before an endpoint is selected
         self._body: list[bytes] | None = None  # what arrived before there was a connection
         self._trailers: Headers | None = None  # of the request, once its body is complete
         self._response_begun = False
@@ -111,6 +117,8 @@ class Exchange:
         phase = (
             "relaying response"
             if self._response_begun
+            else "awaiting body"
+            if self._awaiting_body
             else "awaiting response"
             if self._connection is not None
             else "acquiring connection"
@@ -118,6 +126,10 @@ class Exchange:
         return f"<Exchange {self._route.name} {self._endpoint!r} {phase}>"
 
     def start(self) -> None:
+        request = self._request
+        if not request.complete and 0 < (request.content_length or 0) <= SMALL_BODY:
+            self._awaiting_body = True  # its end starts the exchange once more
+            return
         endpoint = self._cluster.pick(())
         if endpoint is not None:
             self._acquire_connection(endpoint)
@@ -189,7 +201,8 @@ class Exchange:
             self._connection.write_data(data)
         elif not self._response_begun:
             self._body = [*(self._body or ()), data]
-            self._stream.pause_reading()
+            if not self._awaiting_body:
+                self._stream.pause_reading()
 
     def on_end(self, trailers: Headers) -> None:
         if trailers:
@@ -197,6 +210,10 @@ class Exchange:
         self._trailers = trailers
         if self._connection is not None:
             self._connection.write_end(trailers)
+        elif self._awaiting_body:
+            self._awaiting_body = False
+            self._attempt_started = perf_counter()
+            self.start()
 
     def pause_request(self) -> None:
         self._stream.pause_reading()
