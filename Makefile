@@ -42,7 +42,7 @@ test-unit: $(DEV_STAMP) ## the tests that need no server
 	@$(PY) -m pytest tests/unit $(PYTEST_ARGS)
 
 campaign: $(DEV_STAMP) ## the acceptance figures in full, printed; takes minutes
-	@$(PY) tests/install_servers.py
+	@$(PY) tests/install_servers.py slowhttptest
 	@$(PY) -m pytest tests/campaign $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## lint, formatting, types, floors, spelling

@@ -93,6 +93,7 @@ class Gateway:
                 limits.header_timeout,
                 limits.idle_timeout,
                 limits.connections,
+                limits.body_rate,
             ),
         )
         self._watcher = self._make_watcher() if config.consul_address else None
