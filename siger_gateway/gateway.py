@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,21 +28,22 @@ from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.health import Facts, HealthHandler
 from siger_gateway.api.jobs import jobs_routes
 from siger_gateway.api.metrics import MetricsHandler
-from siger_gateway.config.schema import Config, MatchConfig
+from siger_gateway.config.schema import Config
 from siger_gateway.discovery.consul import ConsulWatcher
 from siger_gateway.discovery.register import Registrar
-from siger_gateway.discovery.snapshot import Snapshot
+from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
 from siger_gateway.http1.listener import Listener
 from siger_gateway.http1.server import ServerLimits
 from siger_gateway.http1.timeouts import Ticker
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.proxy.account import Accounts
+from siger_gateway.proxy.compile import Compiler
 from siger_gateway.proxy.dispatch import Dispatcher
 from siger_gateway.proxy.forwarded import TrustedProxies
-from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
-from siger_gateway.routing.effective import effective_routes, effective_services
+from siger_gateway.routing.effective import effective
 from siger_gateway.routing.table import RouteTable
+from siger_gateway.routing.tags import Catalog
 from siger_gateway.telemetry.log import AccessLog
 from siger_gateway.telemetry.metrics import Metrics, Samples
 from siger_gateway.upstream.clusters import Clusters
@@ -49,7 +51,6 @@ from siger_gateway.upstream.clusters import Clusters
 DRAIN_IDLE_GRACE: Final = 1.0
 """Seconds that an idle keep-alive connection is kept in a drain: a request that left the client
 before it learned of the drain arrives within a round trip, and is answered."""
-SNAPSHOT_FILE: Final = "discovery.json"
 NEEDS_RESTART: Final = (
     "port",
     "reuse_port",
@@ -57,6 +58,7 @@ NEEDS_RESTART: Final = (
     "consul_token",
     "nats_address",
     "data_dir",
+    "consul_routes",
     "limits",
     "register",
     "jobs",
@@ -77,11 +79,14 @@ class Gateway:
         self.metrics = metrics = Metrics()
         self._ticker = Ticker()
         self._clusters = Clusters(metrics)
-        self._discovered: tuple[str, ...] = ()
+        self._catalog: Catalog = {}
+        self._tag_problems: frozenset[tuple[str, str]] = frozenset()
         self._access_log = _open_access_log(config)
         self._queue = JobQueue(config.jobs, config.nats_address, metrics)
         self._ledger = Ledger(self._queue, metrics)
-        self._application = self._own_endpoints()
+        self._compiler = Compiler(
+            metrics, self._ticker, self._clusters.__getitem__, self._own_endpoints()
+        )
         self._accounts = Accounts(metrics, self._access_log)
         self._dispatcher = Dispatcher(RouteTable(()), self._accounts, None)
         limits = config.limits
@@ -93,6 +98,7 @@ class Gateway:
                 limits.header_timeout,
                 limits.idle_timeout,
                 limits.connections,
+                limits.header_count,
                 limits.body_rate,
             ),
         )
@@ -208,34 +214,25 @@ class Gateway:
 
     def _build_table(self) -> None:
         """Compiles routes and clusters from the configuration and what Consul knows."""
-        config, metrics = self._config, self.metrics
-        services = effective_services(config, self._discovered)
-        self._clusters.configure(services)
-        entries: list[tuple[MatchConfig, Route]] = []
-        for route in effective_routes(config, self._discovered):
-            stats = metrics.routes[route.name]
-            if route.service:
-                entries.append(
-                    (
-                        route.match,
-                        ProxyRoute(
-                            route.name,
-                            stats,
-                            self._clusters[route.service],
-                            route.strip_prefix.encode(),
-                            self._ticker.queue(route.timeout),
-                        ),
-                    )
-                )
-            else:
-                entries.append((route.match, LocalRoute(route.name, stats, self._application)))
-        self._dispatcher.table = RouteTable(entries)
+        config = self._config
+        wanted = effective(config, self._catalog)
+        self._clusters.configure(wanted.services)
+        self._dispatcher.table = self._compiler.table(wanted.routes)
+        self._report_tags(wanted.problems)
         trusted = config.trusted_proxies
         self._dispatcher.trusted = TrustedProxies(trusted) if trusted else None
         if self._watcher is not None:
             self._watcher.set_services(
-                {service.consul for service in services.values() if service.consul}
+                {service.consul for service in wanted.services.values() if service.consul}
             )
+
+    def _report_tags(self, problems: Collection[tuple[str, str]]) -> None:
+        """Says once what is wrong with tags in Consul, and again only after it was right."""
+        for service, reason in problems:
+            if (service, reason) not in self._tag_problems:
+                fields = {"service": service, "reason": reason}
+                log.warning("tags in Consul are not used", extra={"fields": fields})
+        self._tag_problems = frozenset(problems)
 
     def _own_endpoints(self) -> Application:
         handlers: list[Any] = [
@@ -255,25 +252,28 @@ class Gateway:
     def _make_watcher(self) -> ConsulWatcher:
         config = self._config
         snapshot = Snapshot(Path(config.data_dir) / SNAPSHOT_FILE) if config.data_dir else None
+        names = config.consul_routes or "*" in config.expose_services
         return ConsulWatcher(
             config.consul_address,
             config.consul_token,
             publish=self._clusters.publish,
-            publish_names=self._on_names if "*" in config.expose_services else None,
+            publish_catalog=self._on_catalog if names else None,
             snapshot=snapshot,
             metrics=self.metrics,
         )
 
-    def _on_names(self, names: tuple[str, ...]) -> None:
-        """The services in Consul are others now: for ``expose_services: ["*"]``."""
-        self._discovered = names
-        self._build_table()
+    def _on_catalog(self, catalog: Catalog) -> None:
+        """The services in Consul, or their tags, are others now."""
+        before, self._catalog = self._catalog, catalog
+        tags = [{name: one for name, one in known.items() if one} for known in (before, catalog)]
+        if tags[0] != tags[1] or "*" in self._config.expose_services:
+            self._build_table()
 
     # Running.
 
     def _tick(self, now: float) -> None:
         self._worst_lag = max(self._worst_lag, self._ticker.lag)
-        self._clusters.close_stale(now)
+        self._clusters.tick(now)
         if self._access_log is not None:
             self._access_log.flush()
 
@@ -288,6 +288,7 @@ class Gateway:
             services=self._clusters.endpoint_counts(),
             discovery_age=self._watcher.age if self._watcher is not None else None,
             nats=self._queue.connected if self._config.nats_address else None,
+            unhealthy=self._clusters.unhealthy(),
         )
 
 

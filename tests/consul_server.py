@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ class ConsulServer:
         address: str = "127.0.0.1",
         status: str = "passing",
         weight: int = 1,
+        tags: Sequence[str] = (),
     ) -> None:
         """Registers an instance with a TTL check, of ten minutes, in that status."""
         self.call(
@@ -155,6 +157,7 @@ class ConsulServer:
                 "ID": service_id,
                 "Address": address,
                 "Port": port,
+                "Tags": [*tags],
                 "Weights": {"Passing": weight, "Warning": 1},
                 "Check": {"TTL": "10m", "Status": status},
             },

@@ -53,22 +53,27 @@ class Watch:
         all_names: bool = False, **options: Any,
     ) -> None:  # fmt: skip
         self.history: list[tuple[str, tuple[EndpointSpec, ...]]] = []
-        self.names: list[tuple[str, ...]] = []
+        self.catalogs: list[dict[str, tuple[str, ...]]] = []
         self.metrics = Metrics()
         self.watcher = ConsulWatcher(
             address,
             token,
             publish=lambda name, endpoints: self.history.append((name, endpoints)),
-            publish_names=self._on_names if all_names else None,
+            publish_catalog=self._on_catalog if all_names else None,
             snapshot=Snapshot(snapshot, delay=0.01) if snapshot is not None else None,
             metrics=self.metrics,
             services=services,
             **options,
         )
 
-    def _on_names(self, names: tuple[str, ...]) -> None:
-        self.names.append(names)
-        self.watcher.set_services({*names} - {"consul"})  # as the gateway does
+    def _on_catalog(self, catalog: dict[str, tuple[str, ...]]) -> None:
+        self.catalogs.append(catalog)
+        self.watcher.set_services({*catalog} - {"consul"})  # as the gateway does
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """The names of every catalog that was published."""
+        return [tuple(catalog) for catalog in self.catalogs]
 
     async def __aenter__(self) -> Watch:
         self.watcher.start()

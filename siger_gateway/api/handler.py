@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 from tornado.web import HTTPError, RequestHandler
 
-from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError
+from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
 from siger_gateway.http1.tornado import TornadoConsumer
 
 _REASONS: Final = {
@@ -70,6 +70,7 @@ class ApiHandler(RequestHandler):
         for name, value in error.headers.items():
             self.set_header(name, value)
         self.set_header("Content-Type", PROBLEM_CONTENT_TYPE)
+        self.set_header("Proxy-Status", proxy_status(error.reason))
         self.finish(error.problem(instance=self.request.path, request_id=self.request_id))
 
     def log_exception(

@@ -27,6 +27,8 @@ class Facts:
     :param services: name -> number of endpoints, of the services that routes point at.
     :param discovery_age: seconds since Consul last answered; None: Consul is not used.
     :param nats: whether the job queue is connected; None: no queue is configured.
+    :param unhealthy: those of ``services`` whose endpoints all fail their health checks. They are
+        still tried, so this alone is no reason to fail.
     """
 
     serving: bool
@@ -34,6 +36,7 @@ class Facts:
     services: dict[str, int]
     discovery_age: float | None
     nats: bool | None
+    unhealthy: tuple[str, ...] = ()
 
 
 def judge(facts: Facts) -> tuple[str, dict[str, Any]]:
@@ -43,13 +46,18 @@ def judge(facts: Facts) -> tuple[str, dict[str, Any]]:
     works = []
     if facts.services:
         works.append(len(empty) < len(facts.services))
+        faults = [
+            f"{what}: {', '.join(sorted(names))}"
+            for what, names in (("no endpoints", empty), ("none healthy", facts.unhealthy))
+            if names
+        ]
         checks["proxy:endpoints"] = [
             {
                 "componentType": "component",
-                "status": "fail" if not works[-1] else "warn" if empty else "pass",
+                "status": "fail" if not works[-1] else "warn" if faults else "pass",
                 "observedValue": sum(facts.services.values()),
                 "observedUnit": "endpoints",
-                **({"output": "no endpoints: " + ", ".join(empty)} if empty else {}),
+                **({"output": "; ".join(faults)} if faults else {}),
             }
         ]
     if facts.nats is not None:

@@ -10,14 +10,28 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from siger_gateway.config.actions import ACTIONS, action_problems
 from siger_gateway.config.problem import Mark, Report, join
-from siger_gateway.config.schema import Config, MatchConfig, RouteConfig, ServiceConfig
+from siger_gateway.config.schema import (
+    Config,
+    HealthCheckConfig,
+    MatchConfig,
+    OutlierConfig,
+    RouteConfig,
+    ServiceConfig,
+)
 
 OWN_PATHS: Final = ("/health", "/health/live", "/health/ready", "/metrics", "/openapi.json")
 """Exact paths of the gateway's own endpoints: requests for them never reach a route."""
 
 OWN_PREFIXES: Final = ("/api/v1/jobs",)
 """Own endpoints that take everything below them too."""
+
+EXPOSED_PREFIX: Final = "/services"
+"""Where ``expose_services`` has its routes, if there are any."""
+
+ACTION_KEYS: Final = (*ACTIONS, "strip_prefix", "rewrite", "headers")
+"""Keys of a route that ``action_problems`` looks at, beside its match."""
 
 
 class Checks:
@@ -30,14 +44,15 @@ class Checks:
         self._config = config
         self._report = report
         self._where = where
-        self._prefixes = (*OWN_PREFIXES, "/services") if config.expose_services else OWN_PREFIXES
 
     def run(self) -> None:
         for name, service in self._config.services.items():
             self._service(service, join("services", name))
         for index, route in enumerate(self._config.routes):
-            self._target(route, f"routes[{index}]")
+            self._targets(route, f"routes[{index}]")
             self._match(route, f"routes[{index}]")
+            self._action(route, f"routes[{index}]")
+            self._retry(route, f"routes[{index}]")
         self._unique_names()
         self._unique_matches()
         self._exposed()
@@ -50,6 +65,8 @@ class Checks:
 
     def _service(self, service: ServiceConfig, key: str) -> None:
         self._unique_endpoints(service, key)
+        self._health_check(service.health_check, f"{key}.health_check")
+        self._outlier(service.outlier, f"{key}.outlier")
         if self._report.is_good(f"{key}.consul", f"{key}.endpoints"):
             if not service.consul and not service.endpoints:
                 self._add(key, 'needs "consul" or "endpoints"')
@@ -57,6 +74,22 @@ class Checks:
                 self._add(key, '"consul" and "endpoints" exclude each other')
             elif service.consul and self._no_consul():
                 self._add(f"{key}.consul", "there is no Consul: consul_address is empty")
+
+    def _health_check(self, check: HealthCheckConfig, key: str) -> None:
+        if not self._report.is_good_below(key):
+            return
+        if check.type == "tcp" and (check.path or check.host):
+            self._add(key, '"type: tcp" takes neither "path" nor "host"')
+        elif not check.enabled and check != HealthCheckConfig():
+            self._add(key, 'needs "path", or "type: tcp"; without, nothing is checked')
+
+    def _outlier(self, outlier: OutlierConfig, key: str) -> None:
+        if not self._report.is_good_below(key):
+            return
+        if not outlier.enabled and outlier != OutlierConfig():
+            self._add(key, 'needs "errors" or "stdev_factor"; without, nothing is ejected')
+        elif outlier.max_eject_for < outlier.eject_for:
+            self._add(key, '"max_eject_for" is shorter than "eject_for"')
 
     def _unique_endpoints(self, service: ServiceConfig, key: str) -> None:
         first: dict[str, int] = {}
@@ -70,16 +103,25 @@ class Checks:
                 self._add(path, f"the same address as in line {line}, {address}")
             first.setdefault(address, index)
 
-    def _target(self, route: RouteConfig, key: str) -> None:
+    def _targets(self, route: RouteConfig, key: str) -> None:
+        if route.service:
+            self._target(route.service, f"{key}.service")
+        for index, one in enumerate(route.split):
+            self._target(one.service, f"{key}.split[{index}].service")
+
+    def _target(self, name: str, key: str) -> None:
         services = self._config.services
-        if route.service in services or not self._report.is_good(f"{key}.service", "services"):
+        if name not in services and self._report.is_good(key, "services"):
+            reason = f'there is no service "{name}"'
+            self._add(key, reason, word=name, among=tuple(services))
+
+    def _action(self, route: RouteConfig, key: str) -> None:
+        if not self._report.is_good(f"{key}.match.path", f"{key}.match.path_prefix"):
             return
-        self._add(
-            f"{key}.service",
-            f'there is no service "{route.service}"',
-            word=route.service,
-            among=tuple(services),
-        )
+        # A bad part of an action is no reason to say that there is none.
+        if all(self._report.is_good_below(f"{key}.{part}") for part in ACTION_KEYS):
+            for part, reason in action_problems(route):
+                self._add(join(key, part) if part else key, reason)
 
     def _match(self, route: RouteConfig, key: str) -> None:
         at, match = f"{key}.match", route.match
@@ -91,21 +133,18 @@ class Checks:
             return
         path = match.path or match.path_prefix
         where = f"{at}.path" if match.path else f"{at}.path_prefix"
-        if (own := self._own_endpoint(path)) is not None:
+        if (own := own_endpoint(path, services=bool(self._config.expose_services))) is not None:
             self._add(where, f"{own} is an endpoint of the gateway itself")
-        strip = route.strip_prefix
-        if not strip or not self._report.is_good(f"{key}.strip_prefix"):
-            return
-        if strip == "/":
-            self._add(f"{key}.strip_prefix", '"/" strips nothing; remove the key')
-        elif not _is_below(path, strip):
-            self._add(f"{key}.strip_prefix", f"{strip} is not how {path} begins, in whole segments")
+        reason = strip_problem(path, route.strip_prefix)
+        if reason and self._report.is_good(f"{key}.strip_prefix"):
+            self._add(f"{key}.strip_prefix", reason)
 
-    def _own_endpoint(self, path: str) -> str | None:
-        """The own endpoint that ``path`` belongs to."""
-        if path in OWN_PATHS:
-            return path
-        return next((prefix for prefix in self._prefixes if _is_below(path, prefix)), None)
+    def _retry(self, route: RouteConfig, key: str) -> None:
+        at = f"{key}.retry.per_try_timeout"
+        if not self._report.is_good(at, f"{key}.timeout"):
+            return
+        if route.retry.per_try_timeout >= route.timeout:
+            self._add(at, f"has to be shorter than the route's timeout, {route.timeout:g}s")
 
     def _unique_names(self) -> None:
         first: dict[str, int] = {}
@@ -125,16 +164,16 @@ class Checks:
             # A bad part anywhere in it, say one header, could be what tells the two apart.
             if not self._report.is_good_below(key):
                 continue
-            identity = _identity(route.match)
-            if identity in first:
-                other = self._config.routes[first[identity]].name
-                line = self._where(f"routes[{first[identity]}].match").line
+            same = identity(route.match)
+            if same in first:
+                other = self._config.routes[first[same]].name
+                line = self._where(f"routes[{first[same]}].match").line
                 self._add(
                     key,
                     f'route "{route.name}" matches the same requests as route "{other}" in line '
                     f"{line}; one of them would never be used",
                 )
-            first.setdefault(identity, index)
+            first.setdefault(same, index)
 
     def _exposed(self) -> None:
         if not self._no_consul() or not self._report.is_good("services"):
@@ -151,12 +190,46 @@ class Checks:
                 )
 
 
+def own_endpoint(path: str, *, services: bool) -> str | None:
+    """The endpoint of the gateway itself that requests for ``path`` belong to, or could.
+
+    :param path: of a match; exact, a template or a prefix.
+    :param services: there are exposed services, so ``/services`` is one too.
+    """
+    if path in OWN_PATHS:
+        return path
+    prefixes = (*OWN_PREFIXES, EXPOSED_PREFIX) if services else OWN_PREFIXES
+    below = (prefix for prefix in prefixes if _is_below(path, prefix))
+    # A template comes before a prefix: /api/{x}/jobs would take every request for the jobs.
+    reached = (prefix for prefix in OWN_PREFIXES if _may_be_below(path, prefix))
+    return next(below, None) or next(reached, None)
+
+
+def strip_problem(path: str, strip: str) -> str:
+    """Why ``strip`` cannot be taken from the start of ``path``; "" when it can."""
+    if strip == "/":
+        return '"/" strips nothing; remove the key'
+    if strip and not _is_below(path, strip):
+        return f"{strip} is not how {path} begins, in whole segments"
+    return ""
+
+
 def _is_below(path: str, prefix: str) -> bool:
     """Whether ``path`` is ``prefix`` or continues it with a further segment."""
     return path == prefix or path.startswith(f"{prefix}/")
 
 
-def _identity(match: MatchConfig) -> object:
+def _may_be_below(template: str, prefix: str) -> bool:
+    """``_is_below`` for some value of the template's ``{names}``."""
+    if "{" not in template:
+        return False
+    parts, segments = template.split("/"), prefix.split("/")
+    return len(parts) >= len(segments) and all(
+        part == segment or part[:1] == "{" for part, segment in zip(parts, segments, strict=False)
+    )
+
+
+def identity(match: MatchConfig) -> object:
     """Equal for two matches that take exactly the same requests. Names in a template do not
     matter, and neither does the order of methods and headers."""
     return (

@@ -18,7 +18,12 @@ _HOST: Final = re.compile(
 )
 _HTTP_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+")  # RFC 3986 pchar
+_FIELD_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # RFC 9110 section 5.5, less obs-text
 _TEMPLATE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
+
+
+TAG_PREFIX: Final = "siger."
+"""What a tag in Consul begins with when it is meant for this gateway."""
 
 
 class BadText(ValueError):
@@ -172,6 +177,17 @@ def parse_method(text: str) -> str:
     return text
 
 
+def parse_retry_condition(text: str) -> str:
+    """``connect``, ``reset``, or a status from 400 to 599.
+
+    :raises BadText: if it is none of them.
+    """
+    if text in ("connect", "reset") or re.fullmatch(r"[45][0-9]{2}", text):
+        return text
+    words = {"refused": "connect", "connect-failure": "connect", "5xx": "503", "timeout": "reset"}
+    raise BadText("", words.get(text.lower(), ""))
+
+
 def parse_host_pattern(text: str) -> str:
     """A lower-case host name or IP address, or ``*.suffix``.
 
@@ -189,6 +205,41 @@ def parse_host_pattern(text: str) -> str:
         _check_ipv6(text[1:-1])
     else:
         _check_host(name)
+    return text
+
+
+def parse_host_name(text: str) -> str:
+    """A lower-case host name or IP address, IPv6 in brackets.
+
+    :raises BadText: if it is none of these, or has a port.
+    """
+    if text.startswith("*"):
+        raise BadText("a * can only be matched")
+    return parse_host_pattern(text)
+
+
+def parse_authority(text: str) -> str:
+    """What a Host field holds (RFC 9110 section 7.2): a host, IPv6 in brackets, maybe a port.
+
+    :raises BadText: if it is anything else.
+    """
+    if text.startswith("[") and text.endswith("]"):
+        _check_ipv6(text[1:-1])
+    elif ":" in text:
+        parse_host_port(text)
+    else:
+        _check_host(text)
+    return text
+
+
+def parse_header_value(text: str) -> str:
+    """A field value of printable ASCII characters, without space around it.
+
+    :raises BadText: if it is empty, or holds anything else: a line break would begin a new field.
+    """
+    if not _FIELD_VALUE.fullmatch(text):
+        why = "it is empty" if not text else "only printable ASCII, and no space around it"
+        raise BadText(why, text.strip() if _FIELD_VALUE.fullmatch(text.strip()) else "")
     return text
 
 

@@ -22,7 +22,7 @@ _HEAD: Final = """\
 # values too; unknown keys and bad values are errors: `siger-gateway check` lists them.
 # ${NAME} and ${NAME:default} are taken from the environment, $$ is a dollar sign, and SIGER_<KEY>
 # overrides a top-level key: SIGER_PORT, SIGER_CONSUL_ADDRESS, ...
-# Durations: 250ms, 30s, 5m, 24h. Sizes: 512, 64KiB, 10MiB.
+# Durations: 250ms, 30s, 5m, 24h. Sizes: 512, 64KiB, 10MiB. Shares: 50%.
 """
 
 

@@ -17,6 +17,8 @@ Duration = Annotated[float, "duration"]
 """Seconds, written ``250ms``, ``30s``, ``5m``, ``24h``."""
 Size = Annotated[int, "size"]
 """Bytes, written ``512``, ``64KiB``, ``10MiB``, ``1GiB``."""
+Percent = Annotated[float, "percent"]
+"""A share from 0 to 1, written ``50%``."""
 ListenAddress = Annotated[str, "listen address"]
 """``:8080`` (every interface), ``127.0.0.1:8080``, ``[::1]:8080`` or a bare port number."""
 HostPort = Annotated[str, "host:port"]
@@ -41,10 +43,18 @@ ExposedName = Annotated[str, "exposed name"]
 """A service name, or ``*`` for all of them."""
 Method = Annotated[str, "method"]
 """An HTTP method (RFC 9110 section 9.1) in upper case."""
+HostName = Annotated[str, "host name"]
+"""A host in lower case without port."""
+RetryCondition = Annotated[str, "retry condition"]
+"""``connect``, ``reset``, or a status from 400 to 599."""
 HostPattern = Annotated[str, "host"]
 """A host in lower case without port, or ``*.suffix``."""
 HeaderName = Annotated[str, "header name"]
 """A field name (RFC 9110 section 5.1); kept in lower case."""
+HeaderValue = Annotated[str, "header value"]
+"""A field value (RFC 9110 section 5.5) of printable ASCII characters."""
+Text = Annotated[str, "text"]
+"""Any text, with line breaks and tabs."""
 
 MOMENT: Final = 0.001
 """Seconds: the shortest timeout that is accepted; below it the event loop has no resolution."""
@@ -80,8 +90,55 @@ class PoolConfig:
     """Connections from this gateway to each endpoint of a service."""
 
     max_connections: int = _doc("connections per endpoint, busy and idle", 256, least=1)
+    # 1024 is Envoy's max_pending_requests.
+    max_pending: int = _doc("exchanges that may wait for one to an endpoint", 1024, least=0)
     idle_timeout: Duration = _doc("an idle connection is closed after this", 60.0, least=MOMENT)
     connect_timeout: Duration = _doc("for one connection attempt", 2.0, least=MOMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckConfig:
+    """How the endpoints of a service are asked whether they are well."""
+
+    type: Literal["http", "tcp"] = _doc("a GET of `path`, or whether a connection opens", "http")
+    path: PathPrefix = _doc('answers 2xx when all is well; "" = no check', "")
+    host: Address = _doc("the Host field; empty: the address of the endpoint", "")
+    interval: Duration = _doc("between two checks of one endpoint", 10.0, least=0.1)
+    timeout: Duration = _doc("for the whole answer", 2.0, least=MOMENT)
+    healthy: int = _doc("checks passed in a row that bring an endpoint back", 2, least=1)
+    unhealthy: int = _doc("checks failed in a row that take it out", 3, least=1)
+    panic_threshold: Percent = _doc(
+        "all endpoints are used when fewer than this are healthy; 0%: when none is",
+        0.0,
+        least=0.0,
+        most=1.0,
+    )
+
+    @property
+    def enabled(self) -> bool:
+        return self.type == "tcp" or bool(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierConfig:
+    """When an endpoint is ejected for what it does to requests. Figures are Envoy's."""
+
+    errors: int = _doc("errors in a row that eject an endpoint; 0: never", 0, least=0)
+    eject_for: Duration = _doc("times the ejections in a row", 30.0, least=0.1)
+    max_eject_for: Duration = _doc("the longest ejection", 300.0, least=0.1)
+    max_ejected: Percent = _doc(
+        "share of the endpoints; one of two or more always may be", 0.5, least=0.01, most=1.0
+    )
+    stdev_factor: float = _doc(
+        "standard deviations below the mean success rate that eject; 0: never", 0.0, least=0.0
+    )
+    interval: Duration = _doc("over which success rates are compared", 10.0, least=0.1)
+    min_requests: int = _doc("in an interval, for a rate to be compared", 100, least=1)
+    min_endpoints: int = _doc("with such a rate, for comparing at all", 5, least=3)
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.errors or self.stdev_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +153,8 @@ class ServiceConfig:
     balance: Literal["round_robin", "random", "least_connections"] = _doc(
         "how an endpoint is chosen", "round_robin"
     )
+    health_check: HealthCheckConfig = _doc("asks each endpoint how it is", HealthCheckConfig)
+    outlier: OutlierConfig = _doc("leaves out endpoints that keep failing", OutlierConfig)
     pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
 
 
@@ -111,14 +170,87 @@ class MatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitConfig:
+    """One of several services between which a route divides its requests."""
+
+    service: str = _doc("a key of `services`")
+    weight: int = _doc("share of the requests relative to the others", 1, least=0, most=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdits:
+    """Changes to the header fields of one message; ``config/actions.py`` says to which."""
+
+    set: dict[HeaderName, HeaderValue] = _doc("in place of the fields of that name", {})
+    add: dict[HeaderName, HeaderValue] = _doc("beside the fields of that name", {})
+    remove: tuple[HeaderName, ...] = _doc("these are not passed on", ())
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersConfig:
+    """Changes to the header fields of both messages."""
+
+    request: HeaderEdits = _doc("what the service gets", HeaderEdits)
+    response: HeaderEdits = _doc("what the client gets", HeaderEdits)
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectConfig:
+    """Sends the client to another address. What is not given stays as the client has it."""
+
+    scheme: Literal["keep", "http", "https"] = _doc("of the new address", "keep")
+    host: HostName = _doc("without port", "")
+    port: int = _doc("0: that of the scheme", 0, least=0, most=65535)
+    path: PathTemplate = _doc("in place of the path; may use the {names} of match.path", "")
+    prefix: PathPrefix = _doc("in place of match.path_prefix", "")
+    strip_query: bool = _doc("without the query string", False)
+    status: int = _doc(
+        "301 and 308 are permanent; 307 and 308 keep the method",
+        307,
+        one_of=(301, 302, 303, 307, 308),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponseConfig:
+    """A fixed answer from the gateway itself."""
+
+    status: int = _doc("200 to 599; 0: there is no direct response", 0, least=0, most=599)
+    body: Text = _doc("sent as UTF-8", "")
+    content_type: HeaderValue = _doc("of the body", "text/plain; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """When a failed attempt is repeated on another endpoint. A request that a service may have seen
+    is repeated only if its method is idempotent and its body (64 KiB at most) still at hand."""
+
+    attempts: int = _doc("tries in all, the first included", 3, least=1, most=10)
+    on: tuple[RetryCondition, ...] = _doc(
+        "connect (no connection to be had), reset (broken off, or no answer in time), or a status",
+        ("connect",),
+    )
+    per_try_timeout: Duration = _doc(
+        "to the response head, for each attempt; 0: the whole timeout", 0.0, least=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RouteConfig:
-    """A rule that sends matching requests to a service."""
+    """What becomes of matching requests: exactly one of ``service``, ``split``, ``redirect`` and
+    ``direct_response``."""
 
     name: Token = _doc("unique; the `route` label of metrics and logs")
     match: MatchConfig = _doc("which requests")
-    service: str = _doc("a key of `services`")
+    service: str = _doc("a key of `services`", "")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
-    timeout: Duration = _doc("to the response head, per attempt", 30.0, least=MOMENT)
+    timeout: Duration = _doc("to the response head, all attempts together", 30.0, least=MOMENT)
+    retry: RetryConfig = _doc("when a failed attempt is repeated", RetryConfig)
+    split: tuple[SplitConfig, ...] = _doc("or several: [{service, weight}, ...]", ())
+    redirect: RedirectConfig = _doc("or another address for the client", RedirectConfig)
+    direct_response: DirectResponseConfig = _doc("or a fixed answer", DirectResponseConfig)
+    rewrite: PathTemplate = _doc("in place of match.path or match.path_prefix; may use {names}", "")
+    headers: HeadersConfig = _doc("changes to header fields", HeadersConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +258,7 @@ class LimitsConfig:
     """What one client may cost."""
 
     header_bytes: Size = _doc("request line and header fields together", 32 * 1024, least=1)
+    header_count: int = _doc("header fields of a request, and its trailers", 128, least=1)
     body: Size = _doc("request body", 16 * 1024 * 1024, least=1)
     header_timeout: Duration = _doc("from the first byte of a head to its last", 10.0, least=MOMENT)
     idle_timeout: Duration = _doc(
@@ -206,24 +339,21 @@ class Config:
     expose_services: tuple[ExposedName, ...] = _doc(
         'names (or "*") reachable as /services/<name>/<path>', ()
     )
+    consul_routes: bool = _doc("services in Consul may bring their routes in `siger.` tags", True)
     jobs: JobsConfig = _doc("the job queue", JobsConfig)
     access_log: AccessLogConfig = _doc("one JSON line per exchange", AccessLogConfig)
 
 
 PLANNED: Final[dict[str, frozenset[str]]] = {
     "Config": frozenset({"admin", "grpc", "tls", "auth", "tracing"}),
-    "ServiceConfig": frozenset({"health_check", "outlier"}),
     "RouteConfig": frozenset(
         {
-            "split",
-            "retry",
             "auth",
             "roles",
             "rate_limit",
             "cors",
             "allow",
             "deny",
-            "headers",
             "mirror",
         }
     ),

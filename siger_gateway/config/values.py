@@ -22,6 +22,8 @@ from siger_gateway.config.names import (
     parse_consul_address,
     parse_exposed_name,
     parse_header_name,
+    parse_header_value,
+    parse_host_name,
     parse_host_pattern,
     parse_host_port,
     parse_listen_address,
@@ -30,6 +32,7 @@ from siger_gateway.config.names import (
     parse_network,
     parse_path,
     parse_path_template,
+    parse_retry_condition,
     parse_service_name,
     parse_token,
 )
@@ -142,7 +145,7 @@ def read_scalar(value: Value, hint: Any, rule: Rule) -> Any:
 
 
 def _read(value: Value, hint: Any, rule: Rule) -> Any:
-    _refuse_control_characters(value)
+    _refuse_control_characters(value, "\n\t" if hint == schema.Text else "")
     if rule.optional and not value.text and value.kind == "string":
         return ""
     if options := choices(hint):
@@ -156,10 +159,11 @@ def _read(value: Value, hint: Any, rule: Rule) -> Any:
     return result
 
 
-def _refuse_control_characters(value: Value) -> None:
+def _refuse_control_characters(value: Value, allowed: str) -> None:
     # They would reach logs, header fields and subjects. A lone surrogate is not Unicode text.
     if any(
-        ord(one) < 0x20 or ord(one) == 0x7F or 0xD800 <= ord(one) < 0xE000 for one in value.text
+        (ord(one) < 0x20 and one not in allowed) or ord(one) == 0x7F or 0xD800 <= ord(one) < 0xE000
+        for one in value.text
     ):
         raise BadValue(f"control characters are not allowed, found {value.described()}")
 
@@ -262,8 +266,12 @@ def written(value: Any, hint: Any) -> str:
     """A value of the schema the way that it is written in the file, without quotes."""
     if hint == schema.Duration:
         return format_duration(value)
+    if hint == schema.Percent:
+        return format_percent(value)
     if hint == schema.Size:
         return format_size(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if bare(hint) is float and float(value).is_integer():
         return f"{value:.1f}"
     return str(value)
@@ -340,6 +348,27 @@ def format_size(size: int) -> str:
     return str(size)
 
 
+def parse_percent(text: str) -> float:
+    """A share: ``50%`` -> 0.5. Fractions (``0.5%``) are allowed.
+
+    :raises BadText: if it is not one, or is more than 100 %.
+    """
+    number = text.removesuffix("%")
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,15})?", number):
+        raise BadText("")
+    if number == text:
+        raise BadText("the % is missing", f"{text}%")
+    share = float(Decimal(number) / 100)
+    if share > 1:
+        raise BadText("more than 100%")
+    return share
+
+
+def format_percent(share: float) -> str:
+    """The text that ``parse_percent`` takes back to ``share``."""
+    return f"{(Decimal(repr(float(share))) * 100).normalize():f}%"
+
+
 _BASIC: Final[dict[Any, Callable[[Value], Any]]] = {
     str: _string,
     int: _integer,
@@ -350,6 +379,7 @@ _BASIC: Final[dict[Any, Callable[[Value], Any]]] = {
 _KINDS: Final[dict[str, _Kind]] = {
     "duration": _Kind("a duration such as 250ms, 30s, 5m or 24h", parse_duration, numeric=True),
     "size": _Kind("a size such as 512, 64KiB or 10MiB", parse_size, numeric=True),
+    "percent": _Kind("a percentage such as 50%", parse_percent, numeric=True),
     "listen address": _Kind(
         "a listen address such as :8080 or 127.0.0.1:8080", parse_listen_address, numeric=True
     ),
@@ -364,6 +394,12 @@ _KINDS: Final[dict[str, _Kind]] = {
     "path template": _Kind("a path such as /users/{id}", parse_path_template),
     "network": _Kind("a network such as 10.0.0.0/8, or an address", parse_network),
     "method": _Kind("an HTTP method in upper case", parse_method),
+    "retry condition": _Kind(
+        "connect, reset or a status from 400 to 599", parse_retry_condition, numeric=True
+    ),
     "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
+    "host name": _Kind("a host without port", parse_host_name),
     "header name": _Kind("a header field name", parse_header_name),
+    "header value": _Kind("the value of a header field", parse_header_value, numeric=True),
+    "text": _Kind("text", str),
 }

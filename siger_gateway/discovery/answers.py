@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from siger_gateway.config.names import BadText, parse_host_port, parse_service_name
+from siger_gateway.config.names import TAG_PREFIX, BadText, parse_host_port, parse_service_name
 from siger_gateway.config.schema import EndpointSpec
 
 MAX_WEIGHT: Final = 1000
@@ -161,6 +161,17 @@ def changed_services(before: CheckStates, after: CheckStates) -> set[str]:
 def usable_names(names: Iterable[str]) -> frozenset[str]:
     """The names that can stand in a path and a metric label, as the configuration's must."""
     return frozenset(name for name in names if _is_usable(name))
+
+
+def catalog_of(services: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """The usable names, sorted, each with what its tags say about routes.
+
+    :param services: name -> the tags of all its instances.
+    """
+    return {
+        name: tuple(sorted({tag for tag in services[name] if tag.startswith(TAG_PREFIX)}))
+        for name in sorted(usable_names(services))
+    }
 
 
 def _is_usable(name: str) -> bool:

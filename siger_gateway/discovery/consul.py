@@ -30,9 +30,9 @@ from typing import Final
 from siger_gateway.config.schema import EndpointSpec
 from siger_gateway.discovery.answers import (
     CheckStates,
+    catalog_of,
     changed_services,
     next_index,
-    usable_names,
 )
 from siger_gateway.discovery.backoff import backoff
 from siger_gateway.discovery.consul_client import ConsulClient
@@ -67,18 +67,19 @@ log = logging.getLogger(__name__)
 Read = Callable[[int], Awaitable[int]]
 """A blocking query, from the index known to the one answered; it takes the answer itself."""
 Publish = Callable[[str, tuple[EndpointSpec, ...]], None]
-PublishNames = Callable[[tuple[str, ...]], None]
+PublishCatalog = Callable[[dict[str, tuple[str, ...]]], None]
 
 
 class ConsulWatcher:
-    """Publishes the endpoints of services in Consul, and the names of all of them if asked to.
+    """Publishes the endpoints of services in Consul, and the catalog of all of them if asked to.
 
     :param address: ``host:port`` of the agent.
     :param token: for its ACL; may be empty.
     :param publish: takes the whole table of one service, sorted; called only when it changed.
-    :param publish_names: takes the sorted names of all services in Consul; None: they are not
-        watched. It may call ``set_services``. A name leaves when Consul does not list it any more
-        and its table, if it is watched, is empty: so an emptied Consul takes nothing away at once.
+    :param publish_catalog: takes the sorted names of all services in Consul, each with its tags
+        about routes; None: they are not watched. It may call ``set_services``. A name leaves when
+        Consul does not list it any more and its table, if it is watched, is empty: so an emptied
+        Consul takes nothing away at once.
     :param snapshot: tables to begin with, and where they are saved; the watcher closes it.
     :param services: see ``set_services``.
     :param max_blocking: services up to which each has a blocking query.
@@ -94,7 +95,7 @@ class ConsulWatcher:
         *,
         publish: Publish,
         metrics: Metrics,
-        publish_names: PublishNames | None = None,
+        publish_catalog: PublishCatalog | None = None,
         snapshot: Snapshot | None = None,
         services: Collection[str] = (),
         max_blocking: int = MAX_BLOCKING,
@@ -104,7 +105,7 @@ class ConsulWatcher:
     ) -> None:
         self._client = ConsulClient(address, token)
         self._publish = publish
-        self._publish_names = publish_names
+        self._publish_catalog = publish_catalog
         self._snapshot = snapshot
         self._max_blocking = max_blocking
         self._wait = wait
@@ -112,9 +113,9 @@ class ConsulWatcher:
         self._empty_grace = empty_grace
         self._own: set[str] = set()
         self._services: dict[str, WatchedService] = {}
-        self._catalog: frozenset[str] = frozenset()
+        self._catalog: dict[str, tuple[str, ...]] = {}  # as Consul has it
         self._unusable: frozenset[str] = frozenset()
-        self._names: tuple[str, ...] = ()
+        self._published: dict[str, tuple[str, ...]] = {}
         self._checks: CheckStates = {}
         self._marked: set[str] = set()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
@@ -176,8 +177,8 @@ class ConsulWatcher:
         ]
         self._begin([*self._services])
         if self._saved is not None:
-            self._catalog = frozenset(self._saved.names)
-            self._update_names()
+            self._catalog = self._saved.catalog
+            self._update_catalog()
 
     async def close(self) -> None:
         """Ends every task and connection, and saves the snapshot. Publishes nothing more."""
@@ -215,7 +216,7 @@ class ConsulWatcher:
                 wanted[name] = partial(self._refresh, service), PACE
         else:
             wanted[ALL_CHECKS] = self._read_checks, PACE_ALL
-        if not few or self._publish_names is not None:
+        if not few or self._publish_catalog is not None:
             wanted[ALL_NAMES] = self._read_names, PACE_ALL
         for subject in self._watches.keys() - wanted.keys():
             task = self._watches.pop(subject)
@@ -316,35 +317,43 @@ class ConsulWatcher:
         return answered
 
     async def _read_names(self, index: int) -> int:
-        answered, found = await self._client.names(index, self._wait)
-        names = usable_names(found)
-        if found - names != self._unusable:
-            self._unusable = found - names
-            fields = {"names": sorted(self._unusable)}
+        answered, found = await self._client.services(index, self._wait)
+        catalog = catalog_of(found)
+        unusable = frozenset(found.keys() - catalog.keys())
+        if unusable != self._unusable:
+            self._unusable = unusable
+            fields = {"names": sorted(unusable)}
             log.warning("services with impossible names are ignored", extra={"fields": fields})
-        if changed := names ^ self._catalog:
-            self._catalog = names
-            for name in changed & self._services.keys():
-                self._mark(name)
-            self._update_names()
-        elif 0 < index < answered:  # something was registered, and the names do not tell what
+        before, self._catalog = self._catalog, catalog
+        changed = catalog.keys() ^ before.keys()
+        for name in changed & self._services.keys():
+            self._mark(name)
+        if catalog != before:
+            self._update_catalog()
+        if not changed and 0 < index < answered:
+            # Something was registered, and the names do not tell what.
             self._resync_early.set()
         return answered
 
-    def _update_names(self) -> None:
-        if self._publish_names is None:
+    def _update_catalog(self) -> None:
+        if self._publish_catalog is None:
             return
-        held = [name for name in self._names if self._has_endpoints(name)]
-        names = tuple(sorted(self._catalog.union(held)))
-        if names != self._names:
-            fields = {
-                "added": sorted({*names} - {*self._names}),
-                "removed": sorted({*self._names} - {*names}),
-            }
-            self._names = names
-            log.info("services changed", extra={"fields": fields})
-            self._call(self._publish_names, names)
-            self._save()
+        before = self._published
+        held = {name: tags for name, tags in before.items() if self._has_endpoints(name)}
+        catalog = dict(sorted({**held, **self._catalog}.items()))
+        if catalog == before:
+            return
+        self._published = catalog
+        fields = {
+            "added": sorted(catalog.keys() - before.keys()),
+            "removed": sorted(before.keys() - catalog.keys()),
+            "retagged": sorted(
+                name for name in catalog if name in before and catalog[name] != before[name]
+            ),
+        }
+        log.info("services changed", extra={"fields": fields})
+        self._call(self._publish_catalog, catalog)
+        self._save()
 
     def _has_endpoints(self, name: str) -> bool:
         service = self._services.get(name)
@@ -355,7 +364,7 @@ class ConsulWatcher:
             return  # nobody wants to know any more
         self._call(self._publish, service.name, service.endpoints)
         if not service.endpoints:
-            self._update_names()
+            self._update_catalog()
         self._save()
 
     def _call(self, callback: Callable[..., None], *values: object) -> None:
@@ -368,7 +377,8 @@ class ConsulWatcher:
         if self._snapshot is not None:
             known = self._services.values()
             tables = {one.name: one.endpoints for one in known if one.endpoints is not None}
-            self._snapshot.save(Tables(tables, self._names))
+            tags = {name: tags for name, tags in self._published.items() if tags}
+            self._snapshot.save(Tables(tables, tuple(self._published), tags))
 
     def _age_samples(self) -> Samples:
         yield ("consul",), self.age

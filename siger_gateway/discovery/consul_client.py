@@ -82,11 +82,11 @@ class ConsulClient:
         index, entries = await self._get(_visible(list[Entry]), path, [("consistent", "1")])
         return index, entries
 
-    async def names(self, index: int, wait: float) -> tuple[int, frozenset[str]]:
-        """The names of all services; parameters as for ``passing``."""
+    async def services(self, index: int, wait: float) -> tuple[int, dict[str, list[str]]]:
+        """The names of all services, with the tags of all their instances; parameters as for
+        ``passing``."""
         answer = await self._consul.catalog.services(index=index or None, wait=_milliseconds(wait))
-        index, services = _converted(answer, dict[str, list[str]])
-        return index, frozenset(services)
+        return _converted(answer, dict[str, list[str]])
 
     async def checks(self, index: int, wait: float) -> tuple[int, CheckStates]:
         """The state of every check there is; parameters as for ``passing``.

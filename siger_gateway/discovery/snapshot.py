@@ -15,7 +15,7 @@ import itertools
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,6 +25,8 @@ from siger_gateway.config.names import parse_host_port
 from siger_gateway.config.schema import EndpointSpec
 from siger_gateway.discovery.answers import MAX_WEIGHT, usable_names
 
+SNAPSHOT_FILE: Final = "discovery.json"
+"""Its name in ``data_dir``."""
 SAVE_DELAY: Final = 1.0
 """Seconds between a change and its write, and so at least between two writes."""
 MAX_FILE: Final = 64 * 1024 * 1024
@@ -36,10 +38,20 @@ _serial = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What discovery knows. ``names``: all services in Consul, if these are watched."""
+    """What discovery knows.
+
+    ``names``: all services in Consul, if these are watched. ``tags``: of those that have any, what
+    they say about routes.
+    """
 
     services: dict[str, tuple[EndpointSpec, ...]]
     names: tuple[str, ...] = ()
+    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> dict[str, tuple[str, ...]]:
+        """Every name with its tags."""
+        return {name: self.tags.get(name, ()) for name in self.names}
 
 
 class _File(msgspec.Struct):
@@ -47,6 +59,7 @@ class _File(msgspec.Struct):
     saved_at: float  # Unix time
     names: tuple[str, ...]
     services: dict[str, tuple[EndpointSpec, ...]]
+    tags: dict[str, tuple[str, ...]] = {}  # earlier versions neither write nor mind it
 
 
 class NotASnapshot(ValueError):
@@ -87,7 +100,7 @@ class Snapshot:
             log.warning("discovery snapshot is not used", extra={"fields": fields})
             return None
         self._saved_at = found.saved_at
-        return Tables(found.services, found.names)
+        return Tables(found.services, found.names, found.tags)
 
     def save(self, tables: Tables) -> None:
         """Writes the tables soon; later ones that come before that take their place."""
@@ -122,7 +135,7 @@ class Snapshot:
 
 def encode(tables: Tables, saved_at: float) -> bytes:
     """The content of the file; ``saved_at`` is Unix time."""
-    return msgspec.json.encode(_File(1, saved_at, tables.names, tables.services))
+    return msgspec.json.encode(_File(1, saved_at, tables.names, tables.services, tables.tags))
 
 
 def decode(content: bytes) -> _File:

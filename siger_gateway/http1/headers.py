@@ -15,9 +15,11 @@ Headers = list[Header]
 
 HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
-    | {b"proxy-authenticate", b"proxy-authorization", b"http2-settings", b"trailer"}
+    | {b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"}
+    | {b"http2-settings"}
 )
-"""Fields about one connection, never forwarded (RFC 9110 section 7.6.1, and those in use)."""
+"""Fields about one connection, never forwarded (RFC 9110 sections 7.6.1 and 11.7, and those in
+use). ``Trailer`` is none of them: it goes with the trailers, which are forwarded."""
 
 NEVER_DROPPED: Final = frozenset({b"host", b"content-length"})
 """Fields that ``Connection`` cannot name away: what the next hop frames and routes by."""

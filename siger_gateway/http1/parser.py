@@ -22,14 +22,19 @@ from siger_gateway.http1.headers import Headers, find_all
 from siger_gateway.http1.message import ProtocolError, Request, Response
 
 MAX_FIELDS: Final = 128
-"""Header fields of a message: Envoy allows 100, nginx has no such limit, Apache 100."""
+"""Header fields of a response, or its trailers: Envoy allows 100, nginx has no such limit, Apache
+100. For requests it is ``limits.header_count``, with this default."""
 
 MAX_RESPONSE_HEAD: Final = 256 * 1024
 """Bytes of a response's head, and of its trailers: more than any server sends; nginx and Envoy stop
 at 64 KiB and less."""
 
 SLASH: Final = ord("/")
+ZERO: Final = ord("0")
 HASH: Final = ord("#")
+
+STEERING: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"upgrade"})
+"""Fields about the connection: no trailers (RFC 9110 section 6.5.1)."""
 
 HOST_CHARACTERS: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;="
@@ -42,6 +47,7 @@ class RequestParser:
 
     __slots__ = (
         "_body_limit",
+        "_count_limit",
         "_current",
         "_fed",
         "_feed",
@@ -55,10 +61,12 @@ class RequestParser:
         "started",
     )
 
-    def __init__(self, header_limit: int, body_limit: int) -> None:
-        """Both limits in bytes; a body above its limit ends in ``body_too_large``."""
+    def __init__(self, header_limit: int, body_limit: int, count_limit: int = MAX_FIELDS) -> None:
+        """Header and body in bytes, ``count_limit`` in fields; the trailers of a request are
+        bounded like its head, and a body above its limit ends in ``body_too_large``."""
         self._header_limit = header_limit
         self._body_limit = body_limit
+        self._count_limit = count_limit
         self._target = b""
         self._headers: Headers = []
         self._current: Request | None = None
@@ -182,7 +190,8 @@ class RequestParser:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        # llhttp leaves the whitespace behind a value, which is no part of it (RFC 9110 5.5).
+        self._headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         headers, target = self._headers, self._target
@@ -204,10 +213,13 @@ class RequestParser:
             self._check_odd_target(request)
         if len(fields) != len(headers) or fields.get(b"host", b"") != self._seen_host:
             self._check_host(request)
-        if len(headers) > MAX_FIELDS:
-            raise ProtocolError("headers_too_large", f"More than {MAX_FIELDS} header fields.")
+        if len(headers) > self._count_limit:
+            raise self._too_many_fields()
         if b"content-length" in fields:
-            request.content_length = length = int(fields[b"content-length"])
+            value = fields[b"content-length"]
+            request.content_length = length = int(value)
+            if value[0] == ZERO and len(value) > 1:
+                _without_leading_zeros(request, b"%d" % length)
             if length > self._body_limit:
                 raise ProtocolError("body_too_large", f"The limit is {self._body_limit} bytes.")
         elif b"transfer-encoding" in fields:
@@ -231,10 +243,25 @@ class RequestParser:
     def on_message_complete(self) -> None:
         request = self._current
         if request is not None:
-            request.complete = True
             if self._headers:
+                self._check_trailers()
                 request.trailers, self._headers = self._headers, []
+            request.complete = True
             self._current = None
+
+    def _check_trailers(self) -> None:
+        """What one read holds of trailers may be more than a head may have."""
+        if self._head_size() > self._header_limit:
+            limit = self._header_limit
+            raise ProtocolError("headers_too_large", f"The limit is {limit} bytes.")
+        if len(self._headers) > self._count_limit:
+            raise self._too_many_fields()
+        if any(name in STEERING for name, _ in self._headers):
+            # llhttp obeys "Connection: close" even here, when it is too late to say so.
+            raise ProtocolError("bad_request", "A trailer field cannot steer the connection.")
+
+    def _too_many_fields(self) -> ProtocolError:
+        return ProtocolError("headers_too_large", f"More than {self._count_limit} header fields.")
 
     def _check_odd_target(self, request: Request) -> None:
         """Only origin-form, and asterisk-form for OPTIONS (RFC 9112 section 3.2).
@@ -269,6 +296,14 @@ def _is_host(value: bytes) -> bool:
         name, _, port = value.partition(b":")
         allowed = HOST_CHARACTERS
     return bool(name) and not name.translate(None, allowed) and (not port or port.isdigit())
+
+
+def _without_leading_zeros(request: Request, length: bytes) -> None:
+    """Rewrites Content-Length: zeros before it are valid, but there are servers that read octal."""
+    request.fields[b"content-length"] = length
+    request.headers = [
+        (name, length if name == b"content-length" else value) for name, value in request.headers
+    ]
 
 
 def _ignore(data: bytes) -> None:
@@ -317,7 +352,9 @@ class ResponseParser:
         self._fed += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserError as failure:  # HttpParserUpgrade is one of them
+        except httptools.HttpParserUpgrade:  # a 101 behind the response, else it was refused
+            self.overrun = True
+        except httptools.HttpParserError as failure:
             cause = failure.__context__
             if not isinstance(cause, _HeadOnly):
                 if self.response is not None and self.response.complete:
@@ -355,6 +392,11 @@ class ResponseParser:
         parser = self._parser
         status: int = parser.get_status_code()
         response = Response(status, headers, parser.should_keep_alive())
+        fields = response.fields
+        if (
+            not response.keep_alive or b"connection" in fields or b"proxy-connection" in fields
+        ) and parser.get_http_version() not in ("1.1", "1.0"):  # else it can only be HTTP/1.1
+            raise ProtocolError("upstream_protocol", "Neither HTTP/1.1 nor HTTP/1.0.")
         if status < 200:
             if status < 100 or status == 101:  # no Upgrade was asked for
                 raise ProtocolError("upstream_protocol", f"Unexpected status {status}.")
@@ -368,10 +410,10 @@ class ResponseParser:
             # told so through httptools, so its state is thrown away.
             response.complete = True
             raise _HeadOnly
-        fields = response.fields
         if b"transfer-encoding" in fields:
             codings = find_all(headers, b"transfer-encoding")
-            if len(codings) > 1 or codings[0].lower() != b"chunked":
+            # Of the whitespace that may stand behind it, llhttp takes spaces but no tab.
+            if len(codings) > 1 or codings[0].rstrip(b" ").lower() != b"chunked":
                 raise ProtocolError("upstream_protocol", "Unknown transfer coding.")
             if parser.get_http_version() != "1.1":  # RFC 9112 section 6.1: not to be relied on
                 response.keep_alive = False
@@ -388,6 +430,8 @@ class ResponseParser:
             response.complete = True
             if self._headers:
                 response.trailers, self._headers = self._headers, []
+                if any(name in STEERING for name, _ in response.trailers):
+                    response.keep_alive = False  # llhttp obeys "Connection: close" even here
 
 
 class _HeadOnly(Exception):

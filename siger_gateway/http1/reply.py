@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError
+from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
 from siger_gateway.http1.message import Request
 from siger_gateway.http1.stream import DownstreamStream
 
@@ -24,6 +24,7 @@ def send_problem(
         (b"content-type", PROBLEM_CONTENT_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
+        (b"proxy-status", proxy_status(error.reason).encode()),
         (b"x-request-id", request_id),
     ]
     headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]

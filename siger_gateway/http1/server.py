@@ -8,6 +8,8 @@ Responses therefore leave in the order of their requests (RFC 9112 section 9.3.2
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, cast
@@ -37,6 +39,7 @@ class ServerLimits:
     header_timeout: float
     idle_timeout: float
     connections: int
+    header_count: int
     body_rate: int = 0
     """Bytes per second that a request body has to bring, once ``header_timeout`` is used up;
     Kestrel and Apache's mod_reqtimeout have the same rule."""
@@ -73,7 +76,7 @@ class DownstreamConnection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         limits = listener.limits
         self._listener = listener
-        self._parser = RequestParser(limits.header_bytes, limits.body)
+        self._parser = RequestParser(limits.header_bytes, limits.body, limits.header_count)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
         self._request: Request | None = None
         self._consumer: Consumer | None = None
@@ -296,10 +299,18 @@ class DownstreamConnection(asyncio.Protocol):
         self._transport.write_eof()
 
     def abort(self) -> None:
+        if self.head_sent and self._request is not None and self._request.http10:
+            self._reset_when_closed()
         self._consumer = None
         self._request = None
         self._lingering = True
         self._transport.abort()
+
+    def _reset_when_closed(self) -> None:
+        """Without chunks, an orderly end of the connection would be the end of the body."""
+        connection: socket.socket | None = self._transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close_after_response(self) -> None:
         self._keep_alive = False

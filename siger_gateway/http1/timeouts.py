@@ -16,8 +16,8 @@ TICK: Final = 0.1
 
 
 class Expiring(Protocol):
-    def on_timeout(self) -> None:
-        """The time is over. Called once, after removal from the queue."""
+    def on_timeout(self, queue: TimeoutQueue) -> None:
+        """The time is over. Called once, after removal from ``queue``."""
 
 
 class TimeoutQueue:
@@ -49,7 +49,7 @@ class TimeoutQueue:
             due.append(thing)
         for thing in due:
             if self._deadlines.pop(thing, None) is not None:
-                thing.on_timeout()
+                thing.on_timeout(self)
 
 
 class Ticker:

@@ -18,14 +18,19 @@ from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import Consumer, DownstreamStream
 from siger_gateway.http1.tornado import TornadoConsumer
 from siger_gateway.proxy.account import Accounts
+from siger_gateway.proxy.answer import LocalAnswer
 from siger_gateway.proxy.exchange import Exchange
 from siger_gateway.proxy.forwarded import TrustedProxies, forwarding_headers, request_id
-from siger_gateway.proxy.route import LocalRoute, Route
-from siger_gateway.routing.path import is_plain, normalize, strip_prefix
+from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
+from siger_gateway.proxy.route import AnswerRoute, LocalRoute, ProxyRoute, Route
+from siger_gateway.routing.path import is_plain, normalize
 from siger_gateway.routing.table import RouteTable
+from siger_gateway.telemetry.metrics import RouteStats
 
 NO_ROUTE: Final = "-"
 """The route label of requests that matched none."""
+
+SCHEMES: Final = (b"http", b"https")
 
 
 class Dispatcher:
@@ -52,19 +57,23 @@ class Dispatcher:
             if normal is None:
                 return self._refusal(request, stream, identity, started, "bad_path")
             path = normal
+        if request.method in MAY_END_HERE and ends_here(request):
+            return self._last_hop(request, stream, identity, started)
         route = self.table.match(request.method, path, request.fields)
         if route is None:
             return self._refusal(request, stream, identity, started, "no_route")
         trusted = self.trusted
         client = stream.peer if trusted is None else trusted.client(request, stream.peer)
-        if isinstance(route, LocalRoute):
-            return self._local(route, request, stream, identity, started, client)
+        if not isinstance(route, ProxyRoute):
+            if isinstance(route, LocalRoute):
+                return self._local(route, request, stream, identity, started, client)
+            return self._answer(route, request, path, stream, identity, started, client)
         target = request.target
-        if route.strip_prefix:
-            target = strip_prefix(target, path, route.strip_prefix)
+        if route.rewrite is not None:
+            target = route.rewrite.apply(target, path)
         return Exchange(
             route,
-            route.cluster,
+            route.cluster if route.split is None else route.split.choose(),
             request,
             stream,
             target,
@@ -83,6 +92,31 @@ class Dispatcher:
         identity = request_id(request.fields)
         self._refusal(request, stream, identity, started, error.reason, error.detail).start()
 
+    def _account(
+        self,
+        route: str,
+        stats: RouteStats,
+        request: Request,
+        stream: DownstreamStream,
+        identity: bytes,
+        started: float,
+        client: str,
+    ) -> Callable[..., None]:
+        """The account of what no service takes part in; ``status`` and ``reason`` are to come."""
+        return partial(
+            self._accounts.close_exchange,
+            request,
+            stream,
+            stats,
+            started=started,
+            detail="",
+            route=route,
+            service="",
+            endpoint="",
+            request_id=identity,
+            client=client,
+        )
+
     def _refusal(
         self,
         request: Request,
@@ -92,21 +126,24 @@ class Dispatcher:
         reason: str,
         detail: str | None = None,
     ) -> Refusal:
-        stats = self._accounts.metrics.routes[NO_ROUTE]
-        account = partial(
-            self._accounts.close_exchange,
-            request,
-            stream,
-            stats,
-            started=started,
-            detail="",
-            route=NO_ROUTE,
-            service="",
-            endpoint="",
-            request_id=identity,
-            client=stream.peer,
-        )
+        account = self._account_without_route(request, stream, identity, started)
         return Refusal(GatewayError(reason, detail), request, stream, identity, account)
+
+    def _last_hop(
+        self, request: Request, stream: DownstreamStream, identity: bytes, started: float
+    ) -> Consumer:
+        """OPTIONS or TRACE that go no further."""
+        account = self._account_without_route(request, stream, identity, started)
+        if request.method == b"OPTIONS":
+            return LocalAnswer((204, [], b""), request, stream, identity, account)
+        error = GatewayError("method_not_allowed", headers={"Allow": "OPTIONS"})
+        return Refusal(error, request, stream, identity, account)
+
+    def _account_without_route(
+        self, request: Request, stream: DownstreamStream, identity: bytes, started: float
+    ) -> Callable[..., None]:
+        stats = self._accounts.metrics.routes[NO_ROUTE]
+        return self._account(NO_ROUTE, stats, request, stream, identity, started, stream.peer)
 
     def _local(
         self,
@@ -117,19 +154,7 @@ class Dispatcher:
         started: float,
         client: str,
     ) -> Consumer:
-        account = partial(
-            self._accounts.close_exchange,
-            request,
-            stream,
-            route.stats,
-            started=started,
-            detail="",
-            route=route.name,
-            service="",
-            endpoint="",
-            request_id=identity,
-            client=client,
-        )
+        account = self._account(route.name, route.stats, request, stream, identity, started, client)
 
         def finished(status: int, reason: str) -> None:
             account(status=status or 499, reason=reason)
@@ -141,6 +166,28 @@ class Dispatcher:
 
         extra: Headers = [(b"x-request-id", identity)]
         return TornadoConsumer(route.application, request, stream, extra, reject, finished, client)
+
+    def _answer(
+        self,
+        route: AnswerRoute,
+        request: Request,
+        path: bytes,
+        stream: DownstreamStream,
+        identity: bytes,
+        started: float,
+        client: str,
+    ) -> Consumer:
+        account = self._account(route.name, route.stats, request, stream, identity, started, client)
+        # What a service would be told of how the client has come: the same proxies are believed.
+        told = dict(forwarding_headers(request, stream, identity, self.trusted))
+        scheme, host = told[b"x-forwarded-proto"], told[b"x-forwarded-host"]
+        if scheme not in SCHEMES:
+            scheme = stream.scheme
+        reply = route.reply.head(request, path, scheme, host)
+        if reply is None:
+            error = GatewayError("bad_request", "A redirect from here needs a plain Host field.")
+            return Refusal(error, request, stream, identity, account)
+        return LocalAnswer(reply, request, stream, identity, account)
 
 
 class Refusal:

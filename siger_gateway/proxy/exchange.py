@@ -4,14 +4,16 @@
                     -> relay response -> release -> account
 
 Nothing here waits: every phase is a plain call, made by the one before or by an event of either
-wire. Two rules decide about failures. Before the response head is out, an attempt that sent
-nothing (or whose request may be repeated) moves to another endpoint, and any other failure
-becomes a local reply. Once the head is out, all that is left is to break the stream, so that a
-client cannot take half a response for the whole.
+wire. Two rules decide about failures. Before the response head is out, an attempt that may be
+repeated (see ``retry``) moves to another endpoint, and any other failure becomes a local reply.
+Once the head is out, all that is left is to break the stream, so that a client cannot take half a
+response for the whole.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from time import perf_counter
 from typing import Final
 
@@ -21,21 +23,34 @@ from siger_gateway.http1.headers import HOP_BY_HOP, Headers, end_to_end
 from siger_gateway.http1.message import ProtocolError, Request, Response
 from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.forwarded import NOT_FORWARDED, NOT_IN_TRAILERS, VIA
-from siger_gateway.proxy.retry import MAX_ATTEMPTS, may_retry
+from siger_gateway.proxy.retry import (
+    IDEMPOTENT,
+    MAX_RETRY_AFTER,
+    NO_LOAD,
+    REPLAY_LIMIT,
+    backoff,
+    retry_after,
+)
 from siger_gateway.proxy.route import ProxyRoute
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 
 NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
 """Response fields that end here; the request id is the gateway's to say."""
 
-NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {b"content-length", b"set-cookie", b"via"}
+NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {
+    *(b"content-length", b"set-cookie", b"trailer", b"via")
+}
 """Trailer fields that would change what the head has said (RFC 9110 section 6.5.1)."""
 
 SMALL_BODY: Final = 16 * 1024
 """Bytes up to which a body is awaited before an endpoint is selected, so that clients that are slow
 to send one, perhaps on purpose, hold no connection to a service. nginx' client_body_buffer_size."""
+
+NOT_IN_INFORMATIONAL: Final = NOT_RETURNED | {b"content-length", b"trailer"}
+"""Fields about a body, which a 1xx response does not have (RFC 9110 section 8.6)."""
 
 OUTCOMES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 
@@ -61,9 +76,12 @@ class Exchange:
         "_connection",
         "_endpoint",
         "_forwarding",
+        "_kept",
         "_request",
         "_request_id",
         "_response_begun",
+        "_retry_timer",
+        "_retrying",
         "_reused",
         "_route",
         "_started",
@@ -108,7 +126,11 @@ class Exchange:
         self._reused = False  # the last attempt failed on a connection used before
         self._waiting = False  # for a connection
         self._awaiting_body = False  # before an endpoint is selected
-        self._body: list[bytes] | None = None  # what arrived before there was a connection
+        # What arrived before there was a connection, or is kept for another attempt.
+        self._body: list[bytes] | None = None
+        self._kept = 0  # bytes in _body that have been sent; -1: some were sent and not kept
+        self._retrying = False  # with a place in the retry budget
+        self._retry_timer: asyncio.TimerHandle | None = None
         self._trailers: Headers | None = None  # of the request, once its body is complete
         self._response_begun = False
         self._status = 0
@@ -121,6 +143,8 @@ class Exchange:
             if self._awaiting_body
             else "awaiting response"
             if self._connection is not None
+            else "backing off"
+            if self._retry_timer is not None
             else "acquiring connection"
         )
         return f"<Exchange {self._route.name} {self._endpoint!r} {phase}>"
@@ -130,6 +154,7 @@ class Exchange:
         if not request.complete and 0 < (request.content_length or 0) <= SMALL_BODY:
             self._awaiting_body = True  # its end starts the exchange once more
             return
+        self._route.waiting.add(self)
         endpoint = self._cluster.pick(())
         if endpoint is not None:
             self._acquire_connection(endpoint)
@@ -138,21 +163,24 @@ class Exchange:
 
     # Phase: select endpoint, after a failed attempt on the last one.
 
-    def _select_another(self, failed: Endpoint) -> Endpoint | None:
+    def _select_another(self) -> Endpoint | None:
+        failed = self._endpoint
+        assert failed is not None
         self._tried = (*self._tried, failed)
         endpoint = self._cluster.pick(self._tried)
         if endpoint is None and self._reused:
             return failed  # only its old connection was dead
         return endpoint
 
-    # Phase: acquire connection. The timeout runs from here to the response head.
+    # Phase: acquire connection.
 
     def _acquire_connection(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._active = True
         endpoint.active += 1
         self._attempts += 1
-        self._route.waiting.add(self)
+        if self._route.trying is not None:
+            self._route.trying.add(self)
         # After a connection that turned out dead, its idle neighbours are not trusted either.
         connection = None if self._reused else endpoint.pool.take()
         if connection is not None:
@@ -172,6 +200,7 @@ class Exchange:
     def on_no_connection(self, reason: str, detail: str) -> None:
         if self._waiting:
             self._waiting = False
+            self._reused = False
             self._attempt_failed(reason, detail)
 
     # Phase: send head.
@@ -181,6 +210,9 @@ class Exchange:
         request = self._request
         headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
         headers += self._forwarding
+        edits = self._route.request_edits
+        if edits is not None:
+            headers = edits.apply(headers)
         connection.begin(self, request.method, self._target, headers, request.content_length)
         if request.content_length != 0:
             self._send_waiting_body(connection)
@@ -188,9 +220,10 @@ class Exchange:
     # Phase: relay body.
 
     def _send_waiting_body(self, connection: UpstreamConnection) -> None:
-        for data in self._body or ():
+        body, self._body, self._kept = self._body, None, 0
+        for data in body or ():
             connection.write_data(data)
-        self._body = None
+            self._keep(data)
         if self._trailers is not None:
             connection.write_end(self._trailers)
         else:
@@ -199,14 +232,27 @@ class Exchange:
     def on_data(self, data: bytes) -> None:
         if self._connection is not None:
             self._connection.write_data(data)
+            if self._kept >= 0:
+                self._keep(data)
         elif not self._response_begun:
             self._body = [*(self._body or ()), data]
             if not self._awaiting_body:
                 self._stream.pause_reading()
 
+    def _keep(self, data: bytes) -> None:
+        """Keeps what has been sent, as long as it may be sent again."""
+        self._kept += len(data)
+        if 0 < self._kept <= REPLAY_LIMIT and self._request.method in IDEMPOTENT:
+            self._body = [*(self._body or ()), data]
+        else:
+            self._body = None
+            self._kept = -1
+
     def on_end(self, trailers: Headers) -> None:
         if trailers:
             trailers = [field for field in trailers if field[0] not in NOT_IN_TRAILERS]
+            if self._route.request_edits is not None:
+                trailers = self._route.request_edits.without(trailers)
         self._trailers = trailers
         if self._connection is not None:
             self._connection.write_end(trailers)
@@ -225,22 +271,29 @@ class Exchange:
 
     def on_informational(self, response: Response) -> None:
         if response.status != 100:  # the gateway has said that itself, if it was asked
-            headers = end_to_end(response.headers, response.fields, NOT_RETURNED)
+            headers = end_to_end(response.headers, response.fields, NOT_IN_INFORMATIONAL)
             self._stream.send_informational(response.status, headers)
 
     def on_response(self, response: Response) -> None:
-        route = self._route
-        route.waiting.discard(self)
-        self._response_begun = True
-        self._status = status = response.status
+        status = response.status
         cluster = self._cluster
         elapsed = perf_counter() - self._attempt_started
         cluster.stats.outcomes[OUTCOMES[status]] += 1
         cluster.stats.duration.observe(elapsed)
         if cluster.observe is not None and self._endpoint is not None:
             cluster.observe(self._endpoint, status, elapsed)
+        route = self._route
+        if status >= 400 and status in route.retry.statuses and self._replace(response):
+            return
+        route.waiting.discard(self)
+        if route.trying is not None:
+            route.trying.discard(self)
+        self._response_begun = True
+        self._status = status
         fields = response.fields
         headers = end_to_end(response.headers, fields, NOT_RETURNED)
+        if route.response_edits is not None:
+            headers = route.response_edits.apply(headers)
         headers.append((b"x-request-id", self._request_id))
         headers.append(VIA)
         if response.complete:
@@ -249,6 +302,24 @@ class Exchange:
         self._stream.send_head(status, headers, response.take_body(), sized=sized)
         if response.complete:
             self._finish(response.trailers)
+
+    def _replace(self, response: Response) -> bool:
+        """Whether another attempt is made instead of passing ``response`` on."""
+        cause = str(response.status)
+        wait = retry_after(response.fields.get(b"retry-after", b""), time.time())
+        self._reused = False
+        if wait > MAX_RETRY_AFTER or not self._may_repeat(cause):
+            return False
+        another = self._select_another()
+        if another is None or not self._cluster.begin_retry():
+            return False
+        if response.complete:
+            self._connection = None
+        self._judge(response.status)
+        self._end_attempt()
+        self._retrying = True
+        self._repeat(another, cause, max(wait, backoff(self._attempts)))
+        return True
 
     def on_response_data(self, response: Response) -> None:
         if response.complete:
@@ -271,20 +342,36 @@ class Exchange:
 
     def _finish(self, trailers: Headers) -> None:
         self._release_endpoint()
+        if self._cluster.outlier is not None:
+            self._judge(self._status)
         # Accounted first: ending the stream may start the client's next request.
         self._account(self._status, "", "")
         if trailers:
             trailers = [field for field in trailers if field[0] not in NOT_IN_RESPONSE_TRAILERS]
+            if self._route.response_edits is not None:
+                trailers = self._route.response_edits.without(trailers)
         self._stream.send_end(trailers)
 
     def _release_endpoint(self) -> None:
         if self._active and self._endpoint is not None:
             self._active = False
             self._endpoint.active -= 1
+        if self._retrying:
+            self._retrying = False
+            self._cluster.retrying -= 1
 
     def _abandon(self) -> None:
-        """Gives up the attempt, whatever its phase."""
+        """Gives up the exchange, whatever its phase."""
         self._route.waiting.discard(self)
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        self._end_attempt()
+
+    def _end_attempt(self) -> None:
+        """Gives up the attempt, whatever its phase."""
+        if self._route.trying is not None:
+            self._route.trying.discard(self)
         if self._waiting and self._endpoint is not None:
             self._waiting = False
             self._endpoint.pool.give_up(self)
@@ -306,36 +393,73 @@ class Exchange:
             self._reused = connection is not None and connection.reused
             self._attempt_failed(reason, detail)
 
-    def on_timeout(self) -> None:
-        detail = "no connection was free" if self._waiting else "no response head"
-        self._cluster.stats.outcomes["response_timeout"] += 1
-        if not self._waiting:
-            self._observe_failure()
-        self._abandon()
-        self._fail("response_timeout", detail)
+    def on_timeout(self, queue: TimeoutQueue) -> None:
+        if queue is self._route.waiting:
+            detail = "no connection was free" if self._waiting else "no response head"
+            self._cluster.stats.outcomes["response_timeout"] += 1
+            if self._connection is not None and self._request.complete:  # else a slow client
+                self._observe_failure()
+            self._abandon()
+            self._fail("response_timeout", detail)
+        else:
+            self._reused = False
+            reason = "connect_timeout" if self._waiting else "response_timeout"
+            self._attempt_failed(reason, "per_try_timeout")
 
     def _attempt_failed(self, reason: str, detail: str) -> None:
-        endpoint = self._endpoint
-        assert endpoint is not None
-        statistics = self._cluster.stats
-        statistics.outcomes[reason] += 1
-        if reason != "pending_overflow" and not self._reused:
+        self._cluster.stats.outcomes[reason] += 1
+        slow_client = reason == "response_timeout" and not self._request.complete
+        if reason != "pending_overflow" and not self._reused and not slow_client:
             self._observe_failure()
-        self._abandon()
-        if self._attempts < MAX_ATTEMPTS and may_retry(self._request, reason, reused=self._reused):
-            another = self._select_another(endpoint)
+        self._end_attempt()
+        if self._may_repeat(reason):
+            another = self._select_another()
             if another is not None:
-                statistics.retries[reason] += 1
-                self._attempt_started = perf_counter()
-                self._acquire_connection(another)
-                return
+                if reason in NO_LOAD or self._reused:
+                    self._repeat(another, reason, 0.0)
+                    return
+                if self._cluster.begin_retry():
+                    self._retrying = True
+                    self._repeat(another, reason, backoff(self._attempts))
+                    return
+                reason, detail = "retry_budget", f"{reason}: {detail}"
         self._fail(reason, detail)
+
+    def _may_repeat(self, cause: str) -> bool:
+        """Whether an attempt that failed for ``cause`` may be followed by another."""
+        retry = self._route.retry
+        return self._attempts < retry.attempts and retry.covers(
+            cause, self._request.method, stale=self._reused, replayable=self._kept >= 0
+        )
+
+    def _repeat(self, endpoint: Endpoint, cause: str, delay: float) -> None:
+        """Begins another attempt, in ``delay`` seconds."""
+        self._cluster.stats.retries[cause] += 1
+        if delay:
+            loop = asyncio.get_running_loop()
+            self._retry_timer = loop.call_later(delay, self._start_again, endpoint)
+        else:
+            self._start_again(endpoint)
+
+    def _start_again(self, endpoint: Endpoint) -> None:
+        self._retry_timer = None
+        self._attempt_started = perf_counter()
+        self._acquire_connection(endpoint)
 
     def _observe_failure(self) -> None:
         """The endpoint is to blame for how the attempt ended."""
-        if self._cluster.observe is not None and self._endpoint is not None:
-            elapsed = perf_counter() - self._attempt_started
-            self._cluster.observe(self._endpoint, 0, elapsed)
+        cluster, endpoint = self._cluster, self._endpoint
+        if endpoint is None:
+            return
+        if cluster.observe is not None:
+            cluster.observe(endpoint, 0, perf_counter() - self._attempt_started)
+        self._judge(0)
+
+    def _judge(self, status: int) -> None:
+        """The attempt ended with this response, complete or dropped; 0: with none, or a part."""
+        outlier = self._cluster.outlier
+        if outlier is not None and self._endpoint is not None:
+            outlier.attempt_ended(self._endpoint, status)
 
     def on_request_error(self, error: ProtocolError) -> None:
         self._abandon()
@@ -352,6 +476,7 @@ class Exchange:
     def _fail(self, reason: str, detail: str, shown: str | None = None) -> None:
         """A local reply, for no response head has been sent. ``detail`` is for the log only."""
         self._response_begun = True
+        self._route.waiting.discard(self)
         error = GatewayError(reason, shown)
         self._account(error.status, reason, detail)
         send_problem(self._stream, error, request=self._request, request_id=self._request_id)

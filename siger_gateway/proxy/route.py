@@ -2,28 +2,70 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from random import random
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from siger_gateway.http1.timeouts import TimeoutQueue
+from siger_gateway.proxy.answer import Reply
+from siger_gateway.proxy.edits import Edits
+from siger_gateway.proxy.retry import RetryPolicy
+from siger_gateway.routing.rewrite import Rewrite
 from siger_gateway.telemetry.metrics import RouteStats
 from siger_gateway.upstream.cluster import Cluster
 
 
+class Split:
+    """Divides requests between clusters, each by chance in proportion to its weight: no state, so
+    any number of gateways together divide them the same way.
+
+    :param weights: whole numbers, not all of them 0.
+    """
+
+    __slots__ = ("_bounds", "_clusters", "_total")
+
+    def __init__(self, weights: Sequence[tuple[Cluster, int]]) -> None:
+        taking = [(cluster, weight) for cluster, weight in weights if weight]
+        self._clusters = tuple(cluster for cluster, _ in taking)
+        self._bounds = list(accumulate(weight for _, weight in taking))
+        self._total = self._bounds[-1]
+
+    def choose(self) -> Cluster:
+        return self._clusters[bisect(self._bounds, random() * self._total)]
+
+
 @dataclass(frozen=True, slots=True)
 class ProxyRoute:
-    """A route to a cluster.
+    """A route to a cluster. What is None costs one comparison.
 
-    :param strip_prefix: removed from the start of the path before forwarding; b"" for nothing.
+    :param cluster: of a split, the first one.
     :param waiting: exchanges until their response head has come.
+    :param trying: the same for one attempt; None: nothing but ``waiting`` limits an attempt.
     """
 
     name: str
     stats: RouteStats
     cluster: Cluster
-    strip_prefix: bytes
     waiting: TimeoutQueue
+    retry: RetryPolicy
+    trying: TimeoutQueue | None
+    rewrite: Rewrite | None = None
+    split: Split | None = None
+    request_edits: Edits | None = None
+    response_edits: Edits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRoute:
+    """A route that the configuration itself answers."""
+
+    name: str
+    stats: RouteStats
+    reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +77,4 @@ class LocalRoute:
     application: HTTPServerConnectionDelegate
 
 
-Route = ProxyRoute | LocalRoute
+Route = ProxyRoute | AnswerRoute | LocalRoute

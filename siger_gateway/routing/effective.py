@@ -1,4 +1,5 @@
-"""The effective routes of a configuration: the gateway's own, the file's, the exposed services'.
+"""The effective routes of a configuration: the gateway's own, the file's, the exposed services',
+and those that services in Consul carry in their tags.
 
 One list, made by one pure function, is what the gateway compiles and what ``routes`` prints, so
 the two cannot differ.
@@ -6,71 +7,77 @@ the two cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
-from siger_gateway.config.schema import Config, MatchConfig, ServiceConfig
+from siger_gateway.config.schema import Config, MatchConfig, RouteConfig, ServiceConfig
+from siger_gateway.routing.tags import Catalog, tag_routes
 
 OWN: Final = (
-    ("health", MatchConfig(path="/health")),
-    ("health", MatchConfig(path="/health/live")),
-    ("health", MatchConfig(path="/health/ready")),
-    ("metrics", MatchConfig(path="/metrics")),
-    ("openapi", MatchConfig(path="/openapi.json")),
-    ("jobs", MatchConfig(path_prefix="/api/v1/jobs")),
+    RouteConfig("health", MatchConfig(path="/health")),
+    RouteConfig("health", MatchConfig(path="/health/live")),
+    RouteConfig("health", MatchConfig(path="/health/ready")),
+    RouteConfig("metrics", MatchConfig(path="/metrics")),
+    RouteConfig("openapi", MatchConfig(path="/openapi.json")),
+    RouteConfig("jobs", MatchConfig(path_prefix="/api/v1/jobs")),
 )
-"""What the gateway answers itself; the configuration cannot take these paths."""
-
-EXPOSED_TIMEOUT: Final = 30.0
-"""Seconds to the response head for exposed services: the default of a route."""
+"""What the gateway answers itself; neither the configuration nor a tag can take these paths."""
 
 NEVER_EXPOSED: Final = frozenset({"consul"})
 """Services that ``*`` leaves out: Consul's own agent registers itself."""
 
+NOTHING: Final[Catalog] = {}
+
+Origin = Literal["gateway", "file", "exposed", "consul"]
+
 
 @dataclass(frozen=True, slots=True)
 class EffectiveRoute:
-    """One route. ``service`` is "" for the gateway's own endpoints; ``timeout`` in seconds."""
+    """One route, and who wants it; those of the gateway itself have no action."""
 
-    name: str
-    match: MatchConfig
-    service: str = ""
-    strip_prefix: str = ""
-    timeout: float = 0.0
+    config: RouteConfig
+    origin: Origin
 
 
-def effective_services(config: Config, discovered: Iterable[str] = ()) -> dict[str, ServiceConfig]:
-    """Every service by name: those of the file, and those exposed by their name in Consul.
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """All that there is to compile.
 
-    :param discovered: all service names in Consul, for ``expose_services: ["*"]``.
+    ``services``: every service that a route may lead to, by name. ``problems``: service in Consul,
+    and why its tags do not do what they say.
     """
-    services = dict(config.services)
-    for name in _exposed(config, discovered):
+
+    routes: tuple[EffectiveRoute, ...]
+    services: Mapping[str, ServiceConfig]
+    problems: tuple[tuple[str, str], ...]
+
+
+def effective(config: Config, catalog: Catalog = NOTHING) -> Effective:
+    """Everything, the gateway's own first.
+
+    :param catalog: the services in Consul with their tags.
+    """
+    hidden = NEVER_EXPOSED | {config.register.name}
+    exposed = _exposed(config, catalog, hidden)
+    tagged = tag_routes(config, catalog, hidden)
+    services = {**config.services, **tagged.services}
+    for name in exposed:
         services.setdefault(name, ServiceConfig(consul=name))
-    return services
+    routes = [EffectiveRoute(route, "gateway") for route in OWN]
+    routes += [EffectiveRoute(route, "file") for route in config.routes]
+    routes += [EffectiveRoute(_exposing(name), "exposed") for name in exposed]
+    routes += [EffectiveRoute(route, "consul") for route in tagged.routes]
+    return Effective(tuple(routes), services, tagged.problems)
 
 
-def effective_routes(config: Config, discovered: Iterable[str] = ()) -> list[EffectiveRoute]:
-    """Every route, the gateway's own first."""
-    routes = [EffectiveRoute(name, match) for name, match in OWN]
-    routes += [
-        EffectiveRoute(route.name, route.match, route.service, route.strip_prefix, route.timeout)
-        for route in config.routes
-    ]
-    for name in _exposed(config, discovered):
-        prefix = f"/services/{name}"
-        routes.append(
-            EffectiveRoute(
-                f"services/{name}", MatchConfig(path_prefix=prefix), name, prefix, EXPOSED_TIMEOUT
-            )
-        )
-    return routes
+def _exposing(name: str) -> RouteConfig:
+    prefix = f"/services/{name}"
+    return RouteConfig(f"services/{name}", MatchConfig(path_prefix=prefix), name, prefix)
 
 
-def _exposed(config: Config, discovered: Iterable[str]) -> list[str]:
+def _exposed(config: Config, catalog: Catalog, hidden: frozenset[str]) -> list[str]:
     names = [name for name in config.expose_services if name != "*"]
     if "*" in config.expose_services:
-        hidden = NEVER_EXPOSED | {config.register.name}
-        names += [*config.services, *(name for name in discovered if name not in hidden)]
+        names += [*config.services, *(name for name in catalog if name not in hidden)]
     return sorted(set(names))

@@ -7,7 +7,7 @@
   them before sending (RFC 3986 section 6.2.2.3), so only somebody who wants out sends them.
 - Case counts.
 
-This is for matching. What is forwarded are the client's own bytes.
+This is for matching. What is forwarded are the client's own bytes; ``rewrite`` moves them.
 """
 
 from __future__ import annotations
@@ -51,14 +51,3 @@ def normalize(path: bytes) -> bytes | None:
         if last and path != b"/":
             path += last
     return path
-
-
-def strip_prefix(target: bytes, path: bytes, prefix: bytes) -> bytes:
-    """``target`` without ``prefix``; what is left begins with a slash.
-
-    :param path: the normal form of the target's path, which has matched below ``prefix``.
-    """
-    if not target.startswith(prefix):  # it was written another way: forward the normal form
-        target = path + target[len(target.partition(b"?")[0]) :]
-    rest = target[len(prefix) :]
-    return rest if rest[:1] == b"/" else b"/" + rest

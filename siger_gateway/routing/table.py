@@ -1,13 +1,20 @@
 """The route table: compiled once, immutable, asked once per request.
 
 Exact paths and prefixes are dict keys, so the cost of a match grows with the depth of the path,
-not with the number of routes. The longest match wins; among routes of the same path the one with
-the most predicates is tried first.
+not with the number of routes. Which of several routes takes a request:
+
+1. the longest match: an exact path, then a template, then the longest prefix
+2. of two templates the one that has a literal where the other has its first ``{name}``, counted
+   from the left: ``/a/b/{y}`` before ``/a/{x}/c``
+3. of the same path the main routes before the fallback ones, then the one with the most
+   predicates, then the one that was listed first
+
+A route whose predicates refuse the request leaves it to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from siger_gateway.config.schema import MatchConfig
@@ -16,13 +23,23 @@ T = TypeVar("T")
 
 
 class Rule(Generic[T]):
-    """The predicates of one route beside its path."""
+    """The predicates of one route beside its path; ``tier`` is 0, or 1 for a fallback route."""
 
-    __slots__ = ("headers", "host", "host_suffix", "match", "methods", "takes_all", "target")
+    __slots__ = (
+        "headers",
+        "host",
+        "host_suffix",
+        "match",
+        "methods",
+        "takes_all",
+        "target",
+        "tier",
+    )
 
-    def __init__(self, match: MatchConfig, target: T) -> None:
+    def __init__(self, match: MatchConfig, target: T, tier: int = 0) -> None:
         self.match = match
         self.target = target
+        self.tier = tier
         self.methods = frozenset(method.encode() for method in match.methods)
         wildcard = match.host.startswith("*.")
         self.host = b"" if wildcard else match.host.encode()
@@ -58,16 +75,23 @@ class RouteTable(Generic[T]):
     """Finds the target of a request.
 
     :param entries: match and target of each route; of two that are equally good the earlier wins.
+    :param fallback: further ones, asked after all ``entries`` of the same path.
     """
 
     __slots__ = ("_exact", "_longest_prefix", "_prefixes", "_templates")
 
-    def __init__(self, entries: Iterable[tuple[MatchConfig, T]]) -> None:
+    def __init__(
+        self,
+        entries: Iterable[tuple[MatchConfig, T]],
+        fallback: Iterable[tuple[MatchConfig, T]] = (),
+    ) -> None:
         exact: dict[bytes, list[Rule[T]]] = {}
         prefixes: dict[bytes, list[Rule[T]]] = {}
         self._templates: _Node[T] | None = None
-        for match, target in entries:
-            rule = Rule(match, target)
+        rules = [Rule(match, target) for match, target in entries]
+        rules += [Rule(match, target, 1) for match, target in fallback]
+        for rule in sorted(rules, key=_rank):
+            match = rule.match
             if match.path_prefix:
                 prefixes.setdefault(match.path_prefix.rstrip("/").encode(), []).append(rule)
             elif "{" in match.path:
@@ -76,8 +100,8 @@ class RouteTable(Generic[T]):
                 self._templates.insert(match.path.encode().split(b"/"), rule)
             else:
                 exact.setdefault(match.path.encode(), []).append(rule)
-        self._exact = {path: _ordered(rules) for path, rules in exact.items()}
-        self._prefixes = {path: _ordered(rules) for path, rules in prefixes.items()}
+        self._exact = {path: tuple(found) for path, found in exact.items()}
+        self._prefixes = {path: tuple(found) for path, found in prefixes.items()}
         self._longest_prefix = max(map(len, prefixes), default=0)
 
     def match(self, method: bytes, path: bytes, fields: Mapping[bytes, bytes]) -> T | None:
@@ -90,7 +114,7 @@ class RouteTable(Generic[T]):
             if rule.takes_all or not rule.refusal(method, fields):
                 return rule.target
         if self._templates is not None:
-            for rule in _ordered(self._templates.find(path.split(b"/"), 0)):
+            for rule in self._templates.find(path.split(b"/"), 0):
                 if not rule.refusal(method, fields):
                     return rule.target
         prefix = self._cut(path)
@@ -111,7 +135,7 @@ class RouteTable(Generic[T]):
         """Every rule whose path matches, in the order in which ``match`` asks them."""
         yield from self._exact.get(path, ())
         if self._templates is not None:
-            yield from _ordered(self._templates.find(path.split(b"/"), 0))
+            yield from self._templates.find(path.split(b"/"), 0)
         prefix = self._cut(path)
         while True:
             yield from self._prefixes.get(prefix, ())
@@ -141,6 +165,7 @@ class _Node(Generic[T]):
         node.rules.append(rule)
 
     def find(self, segments: list[bytes], depth: int) -> list[Rule[T]]:
+        """The rules whose path matches; those found through literals first."""
         if depth == len(segments):
             return self.rules
         segment = segments[depth]
@@ -151,9 +176,9 @@ class _Node(Generic[T]):
         return found
 
 
-def _ordered(rules: list[Rule[T]]) -> tuple[Rule[T], ...]:
-    key: Callable[[Rule[T]], int] = lambda rule: -rule.predicates  # noqa: E731
-    return tuple(sorted(rules, key=key))
+def _rank(rule: Rule[T]) -> tuple[int, int]:
+    """The order of rules that have the same path."""
+    return rule.tier, -rule.predicates
 
 
 def host_name(host: bytes) -> bytes:

@@ -3,16 +3,33 @@
 ``update`` swaps the whole table by assignment, so readers need no lock; endpoints that stay keep
 their object, and with it their connections and counters. An exchange in flight keeps the endpoint
 that it has, even if the next table no longer holds it.
+
+Which of them are chosen from: the healthy ones that are not ejected. When fewer than
+``panic_threshold`` of the endpoints are healthy, or none is, health is disregarded (*panic*): the
+checks may be what is wrong, and few endpoints cannot carry the load of all. When all that would be
+left are ejected, ejections are disregarded.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.balancer import POLICIES, Balancer
+from siger_gateway.upstream.health import HealthChecker
+from siger_gateway.upstream.outlier import OutlierDetector
 from siger_gateway.upstream.pool import Pool
+
+RETRY_SHARE: Final = 0.2
+"""Share of a service's active exchanges that may be retries: Envoy's and Finagle's default."""
+RETRY_MINIMUM: Final = 3
+"""Retries that may be active however little is going on: Envoy's min_retry_concurrency."""
+
+log = logging.getLogger(__name__)
 
 
 class Endpoint:
@@ -41,8 +58,8 @@ class Endpoint:
 
 
 Observer = Callable[[Endpoint, int, float], None]
-"""Told how each attempt on an endpoint ended: the status of the response, or 0 when there was none
-or it broke off, and the seconds from the start of the attempt."""
+"""Told what came of each attempt on an endpoint: the status when the head of the response is there,
+or 0 when there was none or it broke off, and the seconds from the start of the attempt."""
 
 
 class Cluster:
@@ -51,15 +68,39 @@ class Cluster:
     :param stats: where attempts are counted; it outlives the cluster.
     """
 
-    __slots__ = ("_balancer", "config", "endpoints", "name", "observe", "stats")
+    __slots__ = (
+        "_balancer",
+        "_changed",
+        "_checker",
+        "_panic",
+        "config",
+        "endpoints",
+        "name",
+        "observe",
+        "outlier",
+        "retrying",
+        "stats",
+    )
 
     def __init__(self, name: str, config: ServiceConfig, stats: ServiceStats) -> None:
         self.name = name
         self.config = config
         self.stats = stats
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.retrying = 0
+        """Retries under way, waiting for their turn or on an endpoint, of those that count."""
         self.observe: Observer | None = None
-        """None when nobody wants to know: then it costs a comparison."""
+        """None when the balancer does not want to know: then it costs a comparison."""
+        self.outlier: OutlierDetector | None = None
+        """None when nothing is ejected: then it costs a comparison."""
+        self._checker: HealthChecker | None = None
+        self._changed = False  # some endpoint's ``available``, since the last rebalance
+        self._panic = False
+        if config.health_check.enabled:
+            self._checker = HealthChecker(name, config.health_check, self._on_change)
+        if config.outlier.enabled:
+            now = asyncio.get_running_loop().time()
+            self.outlier = OutlierDetector(name, config.outlier, now, self._on_change)
         self._balancer: Balancer = POLICIES[config.balance](())
         self.update(config.endpoints)
 
@@ -77,25 +118,66 @@ class Cluster:
             endpoint.weight = spec.weight
             endpoints.append(endpoint)
         self.endpoints = tuple(endpoints)
+        if self._checker is not None:
+            self._checker.follow(self.endpoints)
+        if self.outlier is not None:
+            self.outlier.follow(self.endpoints)
         self.rebalance()
         for gone in known.values():
             gone.pool.retire()
 
     def rebalance(self) -> None:
-        """A new balancer over the endpoints that are available now, or over all when none is:
-        to try is better than to refuse everything."""
-        available = [endpoint for endpoint in self.endpoints if endpoint.available]
-        self._balancer = POLICIES[self.config.balance](available or self.endpoints)
+        """A new balancer over the endpoints to choose from now."""
+        self._changed = False
+        self._balancer = POLICIES[self.config.balance](self._candidates())
+
+    def _candidates(self) -> Sequence[Endpoint]:
+        """See the top of this file; empty only if the table is."""
+        healthy = [endpoint for endpoint in self.endpoints if endpoint.healthy]
+        least = self.config.health_check.panic_threshold * len(self.endpoints)
+        panic = bool(self.endpoints) and (not healthy or len(healthy) < least)
+        if panic != self._panic and self.endpoints:
+            self._panic = panic
+            fields = {"service": self.name, "healthy": len(healthy), "of": len(self.endpoints)}
+            if panic:
+                log.warning("too few healthy endpoints: all are used", extra={"fields": fields})
+            else:
+                log.info("enough healthy endpoints again", extra={"fields": fields})
+        candidates = self.endpoints if panic else healthy
+        return [endpoint for endpoint in candidates if not endpoint.ejected] or candidates
+
+    def _on_change(self) -> None:
+        # The next tick makes the balancer: a table is expensive for some, and a hundred endpoints
+        # often fail together.
+        self._changed = True
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint for the next attempt, none of ``tried``; None when there is none."""
         return self._balancer.pick(tried)
 
-    def close_stale(self, now: float) -> None:
-        """See ``Pool.close_stale``."""
+    def begin_retry(self) -> bool:
+        """Takes a place in the retry budget, if there is one; ``retrying -= 1`` gives it back.
+
+        Retries multiply the load of a service that is failing from overload; the budget keeps
+        that factor near one (Envoy's retry_budget; Google SRE book, chapter 21).
+        """
+        active = sum(endpoint.active for endpoint in self.endpoints)
+        if self.retrying >= max(RETRY_MINIMUM, active * RETRY_SHARE):
+            return False
+        self.retrying += 1
+        return True
+
+    def tick(self, now: float) -> None:
+        """What time brings: connections too old, ejections over; ``now`` is the loop's time."""
         for endpoint in self.endpoints:
             endpoint.pool.close_stale(now)
+        if self.outlier is not None:
+            self.outlier.tick(now)
+        if self._changed:
+            self.rebalance()
 
     async def close(self) -> None:
+        if self._checker is not None:
+            await self._checker.close()
         for endpoint in self.endpoints:
             await endpoint.pool.close()

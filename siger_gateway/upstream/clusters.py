@@ -31,6 +31,12 @@ class Clusters:
             ("service", "state"),
             self._connection_samples,
         )
+        metrics.gauge(
+            "siger_upstream_pending",
+            "Exchanges that wait for a connection.",
+            ("service",),
+            self._pending_samples,
+        )
 
     def __getitem__(self, name: str) -> Cluster:
         return self._clusters[name]
@@ -38,6 +44,14 @@ class Clusters:
     def endpoint_counts(self) -> dict[str, int]:
         """Service name -> endpoints now in its table."""
         return {name: len(cluster.endpoints) for name, cluster in self._clusters.items()}
+
+    def unhealthy(self) -> tuple[str, ...]:
+        """Services that have endpoints, none of which passes its health checks."""
+        return tuple(
+            name
+            for name, cluster in self._clusters.items()
+            if cluster.endpoints and not any(one.healthy for one in cluster.endpoints)
+        )
 
     def configure(self, services: Mapping[str, ServiceConfig]) -> None:
         """Makes ``services`` the whole set; clusters that stay the same are kept."""
@@ -61,10 +75,10 @@ class Clusters:
             if cluster.config.consul == consul_name:
                 cluster.update(endpoints)
 
-    def close_stale(self, now: float) -> None:
-        """Closes connections that have been idle for too long; ``now`` is the loop's time."""
+    def tick(self, now: float) -> None:
+        """See ``Cluster.tick``."""
         for cluster in self._clusters.values():
-            cluster.close_stale(now)
+            cluster.tick(now)
 
     async def close(self) -> None:
         for cluster in self._clusters.values():
@@ -72,10 +86,19 @@ class Clusters:
 
     def _endpoint_samples(self) -> Samples:
         for name, cluster in self._clusters.items():
-            yield (name, "available"), len(cluster.endpoints)
+            endpoints = cluster.endpoints
+            available = sum(one.available for one in endpoints)
+            unhealthy = sum(not one.healthy for one in endpoints)
+            yield (name, "available"), available
+            yield (name, "unhealthy"), unhealthy
+            yield (name, "ejected"), len(endpoints) - available - unhealthy
 
     def _connection_samples(self) -> Samples:
         for name, cluster in self._clusters.items():
             pools = [endpoint.pool for endpoint in cluster.endpoints]
             yield (name, "idle"), sum(pool.idle for pool in pools)
             yield (name, "busy"), sum(pool.busy for pool in pools)
+
+    def _pending_samples(self) -> Samples:
+        for name, cluster in self._clusters.items():
+            yield (name,), sum(endpoint.pool.pending for endpoint in cluster.endpoints)

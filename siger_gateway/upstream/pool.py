@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http1.client import UpstreamConnection
-
-MAX_PENDING: Final = 1024
-"""Exchanges that may wait for a connection to one endpoint: Envoy's max_pending_requests."""
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +71,11 @@ class Pool:
     def busy(self) -> int:
         return self._open - len(self._idle)
 
+    @property
+    def pending(self) -> int:
+        """Exchanges in the queue for a connection."""
+        return len(self._waiting)
+
     def take(self) -> UpstreamConnection | None:
         """An idle connection, or None."""
         return self._idle.pop() if self._idle else None
@@ -81,7 +84,7 @@ class Pool:
         """Opens a connection for ``waiter``, or queues it; False when the queue is full."""
         if self._open < self._config.max_connections:
             self._connect(waiter)
-        elif len(self._waiting) < MAX_PENDING:
+        elif len(self._waiting) < self._config.max_pending:
             self._waiting.append(waiter)
         else:
             return False
@@ -119,9 +122,7 @@ class Pool:
     async def _open_connection(self, waiter: Waiter) -> None:
         try:
             async with asyncio.timeout(self._config.connect_timeout):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: UpstreamConnection(self), self.host, self.port
-                )
+                connection = await self.dial(lambda: UpstreamConnection(self))
         except TimeoutError:
             self._not_connected(waiter, "connect_timeout", "no answer")
         except ConnectionRefusedError as error:
@@ -130,6 +131,17 @@ class Pool:
             self._not_connected(waiter, "connect_failed", str(error))
         else:
             waiter.on_connection(connection)
+
+    async def dial(self, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+        """A new connection to the endpoint, which does not count as one of the pool's: the one
+        place where connections to endpoints are opened. Raises ``OSError``."""
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                factory, self.host, self.port
+            )
+        except UnicodeError as error:  # a name that IDNA does not take, such as a..b
+            raise OSError(str(error)) from error
+        return connection
 
     def _not_connected(self, waiter: Waiter, reason: str, detail: str) -> None:
         self._open -= 1

@@ -198,6 +198,28 @@ async def test_all_services_are_seen_as_they_come_and_go(consul: ConsulServer) -
         assert watch.table() == []
 
 
+async def test_tags_about_routes_are_those_of_all_instances_and_stay_as_long_as_the_table(
+    consul: ConsulServer,
+) -> None:
+    one, two = "siger.path=/one", "siger.path=/two"
+    async with Watch(consul.address, all_names=True, empty_grace=1.0) as watch:
+
+        def tags() -> tuple[str, ...] | None:
+            return watch.catalogs[-1].get("users") if watch.catalogs else None
+
+        consul.register("users", "users-1", port=9001, tags=("v1", one))
+        await eventually(lambda: tags() == (one,), "the tag")
+        consul.register("users", "users-2", port=9002, status="critical", tags=(two, one))
+        await eventually(lambda: tags() == (one, two), "both tags")
+        consul.deregister("users-2")
+        await eventually(lambda: tags() == (one,), "the tag leaves with its instance")
+        await watch.until(ONE)
+        consul.deregister("users-1")
+        await eventually(lambda: tags() is None, "the service leaves")
+        assert watch.table() == []  # and not before
+        assert all("users" in catalog for catalog in watch.catalogs[2:-1])
+
+
 async def test_a_consul_that_forgot_everything_does_not_take_the_names_away_either(
     consul: ConsulServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -92,7 +92,7 @@ async def test_what_a_client_claims_about_itself_does_not_reach_the_service(
         "X-User-Role: admin",
         "X-Secret: 1",
         "Connection: x-secret, host, content-length",
-        "TE: trailers",
+        "TE: gzip",
         "Keep-Alive: 5",
         "Proxy-Connection: keep-alive",
     )
@@ -278,13 +278,17 @@ async def test_early_hints_are_passed_on(serve: Serve, services: Services) -> No
         assert (await client.answer()).body == b"ok"
 
 
-LIMITS = "limits: {header_bytes: 2KiB, body: 10KiB, header_timeout: 1s, idle_timeout: 2s}\n"
+LIMITS = (
+    "limits: {header_bytes: 2KiB, header_count: 50, body: 10KiB, header_timeout: 1s, "
+    "idle_timeout: 2s}\n"
+)
 
 
 @pytest.mark.parametrize(
     ("request_bytes", "status", "reason"),
     [
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 3000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + 60 * b"X: 1\r\n" + b"\r\n", 431, "headers_too_large"),
         (b"GET /" + b"x" * 3000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n", 413, "body_too_large"),
         (
@@ -313,6 +317,7 @@ async def test_a_limit_or_a_bad_request_is_answered_with_its_reason_and_closes(
         answer = await client.answer()
         assert (answer.status, answer.json["reason"]) == (status, reason)
         assert answer.headers["connection"] == "close"
+        assert answer.headers["proxy-status"].endswith(f'; details="{reason}"')
         assert await client.at_eof()
     line = await gateway.access(answer.headers["x-request-id"])
     assert (line["status"], line["reason"]) == (status, reason)
@@ -444,6 +449,8 @@ async def test_a_service_that_does_not_answer_in_time_is_504_with_one_word_every
         "reason": "response_timeout",
         "request_id": identity,
     }
+    status = 'siger; error=http_response_timeout; details="response_timeout"'
+    assert answer.headers["proxy-status"] == status
     line = await gateway.access(identity)
     assert (line["reason"], line["service"], line["endpoint"]) == (
         "response_timeout",

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
+import asyncio
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siger_gateway.config.schema import (
+    EndpointSpec,
+    HealthCheckConfig,
+    OutlierConfig,
+    PoolConfig,
+    ServiceConfig,
+)
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 
@@ -40,3 +53,99 @@ async def test_retries_leave_the_turns_as_they_are() -> None:
     assert cluster.pick((first,)) is not first
     assert cluster.pick(()) is not first
     assert cluster.pick(()) is first
+
+
+def cluster_of(count: int, **config: object) -> Cluster:
+    endpoints = tuple(EndpointSpec(f"e:{port}") for port in range(1, count + 1))
+    return Cluster("s", ServiceConfig(endpoints=endpoints, **config), ServiceStats())  # type: ignore[arg-type]
+
+
+def picked(cluster: Cluster) -> str:
+    """The state of all endpoints that get requests, by port: ``+`` well, ``-`` unhealthy, ``x``
+    ejected, ``#`` both; a dot for one that gets none."""
+    cluster.rebalance()
+    seen = {cluster.pick(()) for _ in range(10 * len(cluster.endpoints))}
+    marks = {(True, False): "+", (False, False): "-", (True, True): "x", (False, True): "#"}
+    return "".join(
+        marks[one.healthy, one.ejected] if one in seen else "." for one in cluster.endpoints
+    )
+
+
+def set_states(cluster: Cluster, states: str) -> None:
+    for endpoint, state in zip(cluster.endpoints, states, strict=True):
+        endpoint.healthy = state in "+x"
+        endpoint.ejected = state in "x#"
+
+
+@pytest.mark.parametrize(
+    ("states", "threshold", "used"),
+    [
+        ("++++", 0.0, "++++"),
+        ("+-x#", 0.0, "+..."),
+        ("---+", 0.0, "...+"),
+        ("----", 0.0, "----"),  # panic: all rather than none
+        ("--##", 0.0, "--.."),  # in a panic too, those not ejected
+        ("####", 0.0, "####"),
+        ("--xx", 0.0, "..xx"),  # rather an ejected one than an unhealthy one
+        ("++--", 0.5, "++.."),
+        ("+---", 0.5, "+---"),
+        ("+x--", 0.75, "+.--"),
+    ],
+)
+async def test_who_gets_requests(states: str, threshold: float, used: str) -> None:
+    cluster = cluster_of(4, health_check=HealthCheckConfig(panic_threshold=threshold))
+    set_states(cluster, states)
+    assert picked(cluster) == used
+
+
+@given(st.lists(st.sampled_from("+-x#"), min_size=1, max_size=8), st.floats(0.0, 1.0))
+async def test_there_is_always_somebody_to_pick(states: list[str], threshold: float) -> None:
+    cluster = cluster_of(len(states), health_check=HealthCheckConfig(panic_threshold=threshold))
+    set_states(cluster, "".join(states))
+    assert picked(cluster).strip(".")
+
+
+async def test_a_panic_is_logged_when_it_begins_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    cluster = cluster_of(2)
+    for states in ("--", "--", "-x", "++"):
+        set_states(cluster, states)
+        cluster.rebalance()
+    assert [one.message for one in caplog.records] == [
+        "too few healthy endpoints: all are used",
+        "enough healthy endpoints again",
+    ]
+
+
+async def test_an_ejected_endpoint_gets_no_requests_from_the_next_tick_on() -> None:
+    cluster = cluster_of(2, outlier=OutlierConfig(errors=2, eject_for=30.0))
+    now = asyncio.get_running_loop().time()
+    cluster.tick(now)
+    assert cluster.outlier is not None
+    bad, good = cluster.endpoints
+    cluster.outlier.attempt_ended(bad, 0)
+    cluster.outlier.attempt_ended(bad, 0)
+    cluster.tick(now + 0.1)
+    assert {cluster.pick(()) for _ in range(10)} == {good}
+    cluster.update((EndpointSpec("e:1", 2), EndpointSpec("e:2"), EndpointSpec("e:3")))
+    assert bad in cluster.endpoints
+    assert bad not in {cluster.pick(()) for _ in range(20)}  # discovery resets nothing
+    cluster.tick(now + 30.2)
+    assert bad in {cluster.pick(()) for _ in range(20)}
+
+
+async def test_what_is_off_is_not_there() -> None:
+    assert cluster_of(2).outlier is None
+    assert cluster_of(2)._checker is None
+
+
+async def test_retries_are_a_fifth_of_what_is_active_and_three_at_least() -> None:
+    cluster = Cluster("s", ServiceConfig(endpoints=(EndpointSpec("a:1"),)), ServiceStats())
+    (endpoint,) = cluster.endpoints
+    for active, allowed in ((0, 3), (1, 3), (15, 3), (16, 4), (50, 10), (51, 11)):
+        endpoint.active = active
+        assert [cluster.begin_retry() for _ in range(20)].count(True) == allowed
+        assert not cluster.begin_retry()
+        cluster.retrying -= allowed

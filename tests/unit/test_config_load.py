@@ -314,7 +314,7 @@ def test_old_names_of_planned_features_may_be_empty() -> None:
 def test_a_planned_key_that_says_off_is_accepted(off: str) -> None:
     text = (
         f"tracing: {off}\nauth: {off}\njobs:\n  submit_subject: {off}\n  auth: {off}\n"
-        f"services:\n  a:\n    consul: a\n    outlier: {off}\n"
+        "services:\n  a:\n    consul: a\n"
         f"routes:\n- name: r\n  match: {{path: /a}}\n  service: a\n  auth: {off}\n"
     )
     assert config_of(text).routes[0].name == "r"

@@ -9,11 +9,24 @@ import yaml
 from siger_gateway.config.load import Loaded, loads, render_default
 from siger_gateway.config.schema import (
     Config,
+    HealthCheckConfig,
     JobsConfig,
     MatchConfig,
+    OutlierConfig,
     PoolConfig,
     RouteConfig,
     ServiceConfig,
+)
+
+DOCUMENTED = (
+    Config,
+    ServiceConfig,
+    HealthCheckConfig,
+    OutlierConfig,
+    PoolConfig,
+    RouteConfig,
+    MatchConfig,
+    JobsConfig,
 )
 
 
@@ -23,7 +36,7 @@ def test_the_default_file_loads_to_the_defaults_without_warnings() -> None:
 
 def test_the_default_file_documents_every_key() -> None:
     text = render_default()
-    for cls in (Config, ServiceConfig, RouteConfig, MatchConfig, PoolConfig, JobsConfig):
+    for cls in DOCUMENTED:
         for field in dataclasses.fields(cls):
             assert f"{field.name}:" in text
             assert field.metadata["doc"] in text

@@ -14,8 +14,10 @@ from siger_gateway.config.values import (
     MAX_DURATION,
     MAX_SIZE,
     format_duration,
+    format_percent,
     format_size,
     parse_duration,
+    parse_percent,
     parse_size,
 )
 
@@ -78,6 +80,27 @@ def test_what_is_not_a_size_is_refused(text: str) -> None:
         parse_size(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "share"), [("0%", 0.0), ("50%", 0.5), ("0.5%", 0.005), ("29%", 0.29), ("100%", 1.0)]
+)
+def test_percentages_are_shares_and_survive_a_round_trip(text: str, share: float) -> None:
+    assert parse_percent(text) == share
+    assert format_percent(share) == text
+
+
+@given(st.integers(min_value=0, max_value=10_000))
+def test_every_hundredth_of_a_percent_survives_a_round_trip(hundredths: int) -> None:
+    assert parse_percent(format_percent(hundredths / 10_000)) == hundredths / 10_000
+
+
+@pytest.mark.parametrize(
+    "text", ["", "%", "50", "0.5", "-1%", "+1%", "50 %", "50%%", "101%", "1e1%", "٣%", "1%\n"]
+)
+def test_what_is_not_a_percentage_is_refused(text: str) -> None:
+    with pytest.raises(BadText):
+        parse_percent(text)
+
+
 def loads_or_raises(text: str, environ: dict[str, str]) -> None:
     """Either outcome is fine; any other exception fails the test."""
     result: Loaded | ConfigError
@@ -126,6 +149,13 @@ ROUTES = st.fixed_dictionaries(
     optional={
         "match": MATCHES | VALUES,
         "strip_prefix": WORDS,
+        "rewrite": WORDS,
+        "split": st.lists(st.fixed_dictionaries({"service": WORDS}) | VALUES, max_size=2),
+        "redirect": st.fixed_dictionaries({}, optional={"path": WORDS, "prefix": WORDS}) | VALUES,
+        "direct_response": st.fixed_dictionaries({"body": st.text(max_size=5)}) | VALUES,
+        "headers": st.fixed_dictionaries(
+            {}, optional={"request": st.dictionaries(st.sampled_from(["set", "remove"]), VALUES)}
+        ),
         "timeout": SCALARS,
         "retry": VALUES,
     },
@@ -137,6 +167,8 @@ SERVICES = st.fixed_dictionaries(
         "endpoints": st.lists(WORDS | VALUES, max_size=3),
         "protocol": WORDS,
         "pool": VALUES,
+        "health_check": VALUES,
+        "outlier": VALUES,
     },
 )
 FILES = st.fixed_dictionaries(

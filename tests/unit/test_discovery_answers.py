@@ -13,6 +13,7 @@ from siger_gateway.config.schema import EndpointSpec
 from siger_gateway.discovery.answers import (
     CheckState,
     Entry,
+    catalog_of,
     changed_services,
     check_states,
     may_empty,
@@ -190,3 +191,13 @@ def test_names_that_cannot_stand_in_a_path_are_not_used() -> None:
         "users",
         "a.b_c-1",
     }
+
+
+def test_the_catalog_has_the_usable_names_and_their_tags_about_routes() -> None:
+    services = {
+        "users": ["v1", "siger.path=/u", "siger.host=a", "siger.path=/u", "siger"],
+        "orders": [],
+        "a/b": ["siger.path=/x"],
+    }
+    found = catalog_of(services)
+    assert list(found.items()) == [("orders", ()), ("users", ("siger.host=a", "siger.path=/u"))]

@@ -127,6 +127,7 @@ def test_a_file_that_was_cut_off_anywhere_is_refused(length: int) -> None:
         {"services": {"a/b": []}},
         {"names": ["../etc"]},
         {"names": [1]},
+        {"tags": {"users": "siger.path=/"}},
     ],
 )
 def test_what_the_gateway_would_never_have_written_is_refused(change: dict[str, object]) -> None:
@@ -167,3 +168,12 @@ def test_a_flipped_byte_is_refused_or_still_makes_sound_tables(at: int, byte: in
 def test_tables_survive_the_file(services: dict[str, tuple[EndpointSpec, ...]]) -> None:
     found = decode(encode(Tables(services), 1.0))
     assert found.services == services
+
+
+def test_tags_survive_the_file_and_files_of_earlier_versions_have_none() -> None:
+    tables = Tables({}, ("orders", "users"), {"users": ("siger.path=/u",)})
+    assert decode(encode(tables, 1.0)).tags == tables.tags
+    assert tables.catalog == {"orders": (), "users": ("siger.path=/u",)}
+    old = json.loads(CONTENT)
+    del old["tags"]
+    assert decode(json.dumps(old).encode()).tags == {}

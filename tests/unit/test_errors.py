@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import siger_gateway
-from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS, GatewayError
+from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS, GatewayError, proxy_status
 from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import Request
 from siger_gateway.http1.reply import send_problem
@@ -67,6 +67,34 @@ def test_the_table_says_the_same_thing_in_all_its_columns(reason: str) -> None:
     assert row.detail.endswith(".")
     assert not (row.retryable and row.status < 500)
     assert f"{REASONS[reason]}"
+
+
+REGISTERED = frozenset(
+    """
+    dns_timeout dns_error destination_not_found destination_unavailable destination_ip_prohibited
+    destination_ip_unroutable connection_refused connection_terminated connection_timeout
+    connection_read_timeout connection_write_timeout connection_limit_reached tls_protocol_error
+    tls_certificate_error tls_alert_received http_request_error http_request_denied
+    http_response_incomplete http_response_header_section_size http_response_header_size
+    http_response_body_size http_response_trailer_section_size http_response_trailer_size
+    http_response_transfer_coding http_response_content_coding http_response_timeout
+    http_upgrade_failed http_protocol_error proxy_internal_response proxy_internal_error
+    proxy_configuration_error proxy_loop_detected
+    """.split()  # noqa: SIM905
+)
+"""The proxy error types of RFC 9209 section 2.3."""
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_is_a_registered_error_of_proxy_status(reason: str) -> None:
+    name, error, details = proxy_status(reason).split("; ")
+    assert name == "siger"
+    assert error.removeprefix("error=") in REGISTERED
+    assert details == f'details="{reason}"'
+    stream = Recorded()
+    send_problem(stream, GatewayError(reason), request=asked(b"/"), request_id=b"i")  # type: ignore[arg-type]
+    sent = stream.calls[0][1][1]  # type: ignore[index]
+    assert sent[b"proxy-status"] == proxy_status(reason).encode()
 
 
 def test_a_status_has_one_title() -> None:

@@ -72,3 +72,11 @@ def test_an_old_answer_of_consul_alone_never_fails() -> None:
     """Fail-static: the last good table is still served."""
     assert judge(Facts(True, False, {"s": 1}, 1e12, None))[0] == "warn"
     assert judge(Facts(True, False, {}, 1e12, None))[0] == "warn"
+
+
+def test_services_with_unhealthy_endpoints_only_are_a_warning() -> None:
+    facts = Facts(True, False, {"s": 2, "t": 0, "u": 1}, None, None, unhealthy=("u", "s"))
+    status, checks = judge(facts)
+    assert status == "warn"
+    assert checks["proxy:endpoints"][0]["output"] == "no endpoints: t; none healthy: s, u"
+    assert judge(Facts(True, False, {"s": 2}, None, None, unhealthy=("s",)))[0] == "warn"

@@ -92,7 +92,7 @@ class Bench:
     """A listener and the connections that the test makes."""
 
     def __init__(self, connections: int) -> None:
-        limits = ServerLimits(32768, 1 << 20, HEADER_TIMEOUT, IDLE_TIMEOUT, connections, RATE)
+        limits = ServerLimits(32768, 1 << 20, HEADER_TIMEOUT, IDLE_TIMEOUT, connections, 100, RATE)
         self.answers = Answers()
         self.listener = Listener(self.answers, limits)
         self.listener.now = 1000.0

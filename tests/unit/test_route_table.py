@@ -23,6 +23,7 @@ def find(table: RouteTable[str], path: str, method: str = "GET", **fields: str) 
         (MatchConfig(path_prefix="/a/b"), MatchConfig(path_prefix="/a")),
         (MatchConfig(path_prefix="/a"), MatchConfig(path_prefix="/")),
         (MatchConfig(path="/a/{x}"), MatchConfig(path="/{x}/b")),
+        (MatchConfig(path="/a/{x}"), MatchConfig(path="/{x}/b", methods=("GET",), host="h.h")),
         (MatchConfig(path="/a/b", methods=("GET",)), MatchConfig(path="/a/b")),
         (MatchConfig(path="/a/b", host="h"), MatchConfig(path="/a/b", host="*.h")),
         (MatchConfig(path="/a/b", host="h.h"), MatchConfig(path="/a/b", host="*.h")),
@@ -39,6 +40,40 @@ def test_the_more_specific_route_wins_in_either_order(
     for entries in ([(better, "better"), (worse, "worse")], [(worse, "worse"), (better, "better")]):
         host = better.host or "h.h"
         assert find(RouteTable(entries), "/a/b", host=host, x="1", y="2") == "better"
+
+
+def test_a_literal_segment_goes_before_a_variable_from_the_left() -> None:
+    """Whatever else the routes ask for, and in whatever order they are listed."""
+    matches = [
+        MatchConfig(path="/users/{id}", methods=("GET",), headers={"x": "1"}),
+        MatchConfig(path="/users/me"),
+        MatchConfig(path="/a/{x}/c", methods=("GET",)),
+        MatchConfig(path="/a/b/{y}"),
+        MatchConfig(path="/{v}/b/c", host="h"),
+    ]
+    for entries in (matches, matches[::-1]):
+        table = RouteTable([(match, match.path) for match in entries])
+        assert find(table, "/users/me", x="1") == "/users/me"
+        assert find(table, "/users/you", x="1") == "/users/{id}"
+        found = [rule.target for rule in table.candidates(b"/a/b/c")]
+        assert found == ["/a/b/{y}", "/a/{x}/c", "/{v}/b/c"]
+
+
+@pytest.mark.parametrize(
+    ("main", "fallback", "path", "winner"),
+    [
+        (MatchConfig(path_prefix="/a"), MatchConfig(path_prefix="/a", methods=("GET",)), "/a/b", 0),
+        (MatchConfig(path="/a"), MatchConfig(path="/a", host="h", headers={"x": "1"}), "/a", 0),
+        (MatchConfig(path="/{x}"), MatchConfig(path="/{y}", methods=("GET",)), "/a", 0),
+        (MatchConfig(path_prefix="/a"), MatchConfig(path_prefix="/a/b"), "/a/b", 1),
+        (MatchConfig(path_prefix="/a", methods=("PUT",)), MatchConfig(path_prefix="/a"), "/a", 1),
+    ],
+)
+def test_a_fallback_route_gets_what_the_main_ones_of_its_path_leave(
+    main: MatchConfig, fallback: MatchConfig, path: str, winner: int
+) -> None:
+    table = RouteTable([(main, "main")], [(fallback, "fallback")])
+    assert find(table, path, host="h", x="1") == ("main", "fallback")[winner]
 
 
 def test_of_two_equally_good_routes_the_earlier_wins() -> None:
@@ -201,7 +236,7 @@ def rank(match: MatchConfig, path: str) -> tuple[int, ...] | None:
         for part, segment in zip(pattern, segments, strict=True):
             if part != segment and not (part[:1] == "{" and segment):
                 return None
-        return (1, 0, predicates, *(part[:1] != "{" for part in pattern))
+        return (1, *(part[:1] != "{" for part in pattern), predicates)
     pattern = [part for part in match.path_prefix.split("/") if part]
     return (0, len(pattern), predicates) if segments[: len(pattern)] == pattern else None
 

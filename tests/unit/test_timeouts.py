@@ -20,7 +20,7 @@ class Thing:
         self.also_discards: Thing | None = None
         self.adds_itself_again = False
 
-    def on_timeout(self) -> None:
+    def on_timeout(self, queue: TimeoutQueue) -> None:
         self.expired.append(self.queue.now)
         if self.also_discards is not None:
             self.queue.discard(self.also_discards)
@@ -107,7 +107,7 @@ async def test_the_ticker_expires_its_queues_and_calls_its_callbacks_until_close
     ticker.every_tick(ticks.append)
 
     class Waiting:
-        def on_timeout(self) -> None:
+        def on_timeout(self, queue: TimeoutQueue) -> None:
             expired.set()
 
     began = asyncio.get_running_loop().time()

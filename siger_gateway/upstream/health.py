@@ -1,0 +1,175 @@
+"""Active health checks: every endpoint is asked, again and again, how it is.
+
+One task per endpoint of the table, started and cancelled by ``follow``: no check goes, or goes on,
+to an endpoint that has left. Each check opens a connection of its own, so it finds out whether the
+endpoint takes new ones, and takes none of the pool's.
+
+An endpoint counts as healthy until its first check, so that a gateway serves as soon as it starts.
+That check is made at once and decides alone (HAProxy does the same): a new endpoint that is not
+ready gets no more than a moment's traffic. After it, ``Verdict`` asks for several in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from siger_gateway.config.schema import HealthCheckConfig
+from siger_gateway.http1.client import UpstreamConnection
+from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.message import Response
+
+if TYPE_CHECKING:
+    from siger_gateway.upstream.cluster import Endpoint
+    from siger_gateway.upstream.pool import Pool
+
+JITTER: Final = 0.1
+"""Share of the interval by which checks vary: gateways that start together drift apart."""
+
+USER_AGENT: Final = b"siger-health-check"
+
+log = logging.getLogger(__name__)
+
+
+class Verdict:
+    """What the checks of one endpoint amount to. Pure: it is told, and tells."""
+
+    __slots__ = ("_config", "_row", "_unchecked", "healthy")
+
+    def __init__(self, config: HealthCheckConfig) -> None:
+        self._config = config
+        self._row = 0  # checks in a row that contradict ``healthy``
+        self._unchecked = True
+        self.healthy = True
+
+    def take(self, *, passed: bool) -> bool:
+        """Counts one check; whether ``healthy`` is another now."""
+        first, self._unchecked = self._unchecked, False
+        if passed == self.healthy:
+            self._row = 0
+            return False
+        self._row += 1
+        needed = self._config.healthy if passed else self._config.unhealthy
+        if self._row < needed and not first:
+            return False
+        self.healthy = passed
+        self._row = 0
+        return True
+
+
+class HealthChecker:
+    """The checks of one cluster.
+
+    :param service: its name, for the log.
+    :param changed: called when ``healthy`` of an endpoint has become another.
+    """
+
+    def __init__(
+        self, service: str, config: HealthCheckConfig, changed: Callable[[], None]
+    ) -> None:
+        self._service = service
+        self._config = config
+        self._changed = changed
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+
+    def follow(self, endpoints: Iterable[Endpoint]) -> None:
+        """Makes ``endpoints`` the ones that are checked."""
+        gone = self._tasks
+        self._tasks = {}
+        for endpoint in endpoints:
+            task = gone.pop(endpoint, None)
+            if task is None:
+                task = asyncio.get_running_loop().create_task(self._watch(endpoint))
+            self._tasks[endpoint] = task
+        for task in gone.values():
+            task.cancel()
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        self.follow(())
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self, endpoint: Endpoint) -> None:
+        verdict = Verdict(self._config)
+        while True:
+            failure = await check(endpoint.pool, self._config)
+            if verdict.take(passed=failure is None):
+                self._tell(endpoint, failure)
+            jitter = random.uniform(1 - JITTER, 1 + JITTER)
+            await asyncio.sleep(self._config.interval * jitter)
+
+    def _tell(self, endpoint: Endpoint, failure: str | None) -> None:
+        endpoint.healthy = failure is None
+        fields = {"service": self._service, "endpoint": endpoint.address}
+        if failure is None:
+            log.info("endpoint healthy", extra={"fields": fields})
+        else:
+            log.warning("endpoint unhealthy", extra={"fields": {**fields, "error": failure}})
+        self._changed()
+
+
+async def check(pool: Pool, config: HealthCheckConfig) -> str | None:
+    """Asks the endpoint of ``pool`` once; None when it is well, else why it is not.
+
+    Well means a complete 2xx answer (``http``) or an open connection (``tcp``) within the timeout.
+    """
+    probe = _Probe()
+    connection: UpstreamConnection | None = None
+    try:
+        async with asyncio.timeout(config.timeout):
+            connection = await pool.dial(lambda: UpstreamConnection(probe))
+            if config.type == "tcp":
+                return None
+            if connection.closed:
+                return "closed at once"
+            headers: Headers = [
+                (b"host", (config.host or pool.address).encode()),
+                (b"user-agent", USER_AGENT),
+                (b"accept", b"*/*"),
+                (b"connection", b"close"),
+            ]
+            connection.begin(probe, b"GET", config.path.encode(), headers, 0)
+            return await probe.outcome
+    except TimeoutError:
+        return "no connection in time" if connection is None else "no complete answer in time"
+    except OSError as error:
+        return str(error)
+    finally:
+        if connection is not None:
+            connection.abort()
+
+
+class _Probe:
+    """Owner and consumer of the one connection of one check."""
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    def _end(self, failure: str | None) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(failure)
+
+    def on_response(self, response: Response) -> None:
+        self.on_response_data(response)
+
+    def on_response_data(self, response: Response) -> None:
+        response.take_body()  # and drops it: an endless one costs no memory, and runs out of time
+        if response.complete:
+            ok = 200 <= response.status <= 299
+            self._end(None if ok else f"status {response.status}")
+
+    def on_upstream_lost(self, reason: str, detail: str) -> None:
+        self._end(f"{reason}: {detail}")
+
+    def on_informational(self, response: Response) -> None: ...
+
+    def pause_request(self) -> None: ...
+
+    def resume_request(self) -> None: ...
+
+    def release(self, connection: UpstreamConnection) -> None: ...
+
+    def forget(self, connection: UpstreamConnection) -> None: ...
