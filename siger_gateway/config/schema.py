@@ -276,6 +276,9 @@ class LimitsConfig:
     idle_timeout: Duration = _doc(
         "a connection without a request is closed after this", 75.0, least=MOMENT
     )
+    body_rate: Size = _doc(
+        "bytes per second that a request body has to bring, on average; 0: any", 240, least=0
+    )
     connections: int = _doc("downstream connections at a time", 10000, least=1)
 
 

@@ -40,12 +40,16 @@ class ServerLimits:
     idle_timeout: float
     connections: int
     header_count: int
+    body_rate: int = 0
+    """Bytes per second that a request body has to bring, once ``header_timeout`` is used up;
+    Kestrel and Apache's mod_reqtimeout have the same rule."""
 
 
 class DownstreamConnection(asyncio.Protocol):
     """One accepted connection; also the ``DownstreamStream`` of its current exchange."""
 
     __slots__ = (
+        "_behind",
         "_chunked",
         "_consumer",
         "_ended",
@@ -57,6 +61,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_queue_paused",
         "_reading_paused",
         "_request",
+        "_seen_in",
         "_stalled_since",
         "_starting",
         "_transport",
@@ -84,6 +89,8 @@ class DownstreamConnection(asyncio.Protocol):
         self._lingering = False
         self._last_read = listener.now
         self._stalled_since = 0.0
+        self._behind = 0  # bytes that a body should have brought by now, but has not
+        self._seen_in = 0  # bytes_in at the last look
         self.head_since = 0.0
         self.head_sent = False
         self.bytes_in = 0
@@ -182,8 +189,10 @@ class DownstreamConnection(asyncio.Protocol):
         self.head_since = 0.0
         self.bytes_in = 0
         self.bytes_out = 0
-        if not self._ended and b"expect" in request.fields:
-            self._continue(request)
+        if not self._ended:
+            self._behind = self._seen_in = 0
+            if b"expect" in request.fields:
+                self._continue(request)
 
     def _continue(self, request: Request) -> None:
         """The gateway itself says that it will read the body (RFC 9110 section 10.1.1)."""
@@ -362,11 +371,19 @@ class DownstreamConnection(asyncio.Protocol):
         elif (
             not self._reading_paused
             and self._consumer is not None
-            and now - self._last_read > limits.idle_timeout
+            and (self._body_lags(limits) or now - self._last_read > limits.idle_timeout)
         ):
             self._ended = True
             error = ProtocolError("request_timeout", "The request body took too long.")
             self._consumer.on_request_error(error)
+
+    def _body_lags(self, limits: ServerLimits) -> bool:
+        """Looks, once a second, at a body under way. Each of many slow ones would hold a connection
+        to a service, and for hours."""
+        came = self.bytes_in - self._seen_in
+        self._seen_in = self.bytes_in
+        self._behind = max(0, self._behind + limits.body_rate - came)
+        return self._behind > limits.body_rate * limits.header_timeout
 
     def close_if_idle(self, idle_since: float) -> None:
         """For a drain: closes a connection on which nothing came after ``idle_since``."""

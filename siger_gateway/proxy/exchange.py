@@ -52,6 +52,10 @@ NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {
 }
 """Trailer fields that would change what the head has said (RFC 9110 section 6.5.1)."""
 
+SMALL_BODY: Final = 16 * 1024
+"""Bytes up to which a body is awaited before an endpoint is selected, so that clients that are slow
+to send one, perhaps on purpose, hold no connection to a service. nginx' client_body_buffer_size."""
+
 NOT_IN_INFORMATIONAL: Final = NOT_RETURNED | {b"content-length", b"trailer"}
 """Fields about a body, which a 1xx response does not have (RFC 9110 section 8.6)."""
 
@@ -72,6 +76,7 @@ class Exchange:
         "_active",
         "_attempt_started",
         "_attempts",
+        "_awaiting_body",
         "_body",
         "_client",
         "_cluster",
@@ -127,6 +132,7 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._reused = False  # the last attempt failed on a connection used before
         self._waiting = False  # for a connection
+        self._awaiting_body = False  # before an endpoint is selected
         # What arrived before there was a connection, or is kept for another attempt.
         self._body: list[bytes] | None = None
         self._kept = 0  # bytes in _body that have been sent; -1: some were sent and not kept
@@ -140,6 +146,8 @@ class Exchange:
         phase = (
             "relaying response"
             if self._response_begun
+            else "awaiting body"
+            if self._awaiting_body
             else "awaiting response"
             if self._connection is not None
             else "backing off"
@@ -149,6 +157,10 @@ class Exchange:
         return f"<Exchange {self._route.name} {self._endpoint!r} {phase}>"
 
     def start(self) -> None:
+        request = self._request
+        if not request.complete and 0 < (request.content_length or 0) <= SMALL_BODY:
+            self._awaiting_body = True  # its end starts the exchange once more
+            return
         self._route.waiting.add(self)
         endpoint = self._cluster.pick(())
         if endpoint is not None:
@@ -240,7 +252,8 @@ class Exchange:
                 self._route.streaming.again(self)
         elif not self._response_begun:
             self._body = [*(self._body or ()), data]
-            self._stream.pause_reading()
+            if not self._awaiting_body:
+                self._stream.pause_reading()
 
     def _keep(self, data: bytes) -> None:
         """Keeps what has been sent, as long as it may be sent again."""
@@ -259,6 +272,10 @@ class Exchange:
         self._trailers = trailers
         if self._connection is not None:
             self._connection.write_end(trailers)
+        elif self._awaiting_body:
+            self._awaiting_body = False
+            self._attempt_started = perf_counter()
+            self.start()
 
     def pause_request(self) -> None:
         self._stream.pause_reading()

@@ -75,6 +75,7 @@ class Cluster:
         "_changed",
         "_checker",
         "_panic",
+        "_rebalanced",
         "config",
         "endpoints",
         "host",
@@ -100,6 +101,7 @@ class Cluster:
         """None when nothing is ejected: then it costs a comparison."""
         self._checker: HealthChecker | None = None
         self._changed = False  # some endpoint's ``available``, since the last rebalance
+        self._rebalanced = False  # for such a change, in this tick
         self._panic = False
         if config.health_check.enabled:
             self._checker = HealthChecker(name, config.health_check, self._on_change)
@@ -152,9 +154,13 @@ class Cluster:
         return [endpoint for endpoint in candidates if not endpoint.ejected] or candidates
 
     def _on_change(self) -> None:
-        # The next tick makes the balancer: a table is expensive for some, and a hundred endpoints
-        # often fail together.
-        self._changed = True
+        # At once, because every request until then may meet the endpoint; but only once in a tick:
+        # a table is expensive for some, and a hundred endpoints often fail together.
+        if self._rebalanced:
+            self._changed = True
+        else:
+            self._rebalanced = True
+            self.rebalance()
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint for the next attempt, none of ``tried``; None when there is none."""
@@ -178,6 +184,7 @@ class Cluster:
             endpoint.pool.close_stale(now)
         if self.outlier is not None:
             self.outlier.tick(now)
+        self._rebalanced = False
         if self._changed:
             self.rebalance()
 
