@@ -47,7 +47,7 @@ fuzz: $(DEV_STAMP) ## FUZZ_CASES damaged messages (a million: 15 minutes) throug
 	@SIGER_FUZZ_CASES=$(FUZZ_CASES) $(PY) -m pytest -s tests/protocol/test_fuzz.py $(PYTEST_ARGS)
 
 campaign: $(DEV_STAMP) ## the acceptance figures in full, printed; takes minutes
-	@$(PY) tests/install_servers.py
+	@$(PY) tests/install_servers.py slowhttptest
 	@$(PY) -m pytest tests/campaign $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## lint, formatting, types, floors, spelling

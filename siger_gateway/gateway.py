@@ -99,6 +99,7 @@ class Gateway:
                 limits.idle_timeout,
                 limits.connections,
                 limits.header_count,
+                limits.body_rate,
             ),
         )
         self._watcher = self._make_watcher() if config.consul_address else None

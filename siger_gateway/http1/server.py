@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
 from siger_gateway.http1.message import ProtocolError, Request
 from siger_gateway.http1.parser import RequestParser
-from siger_gateway.http1.stream import Consumer
+from siger_gateway.http1.stream import Consumer, HandedOver
 
 if TYPE_CHECKING:
     from siger_gateway.http1.listener import Listener
@@ -40,12 +40,16 @@ class ServerLimits:
     idle_timeout: float
     connections: int
     header_count: int
+    body_rate: int = 0
+    """Bytes per second that a request body has to bring, once ``header_timeout`` is used up;
+    Kestrel and Apache's mod_reqtimeout have the same rule."""
 
 
 class DownstreamConnection(asyncio.Protocol):
     """One accepted connection; also the ``DownstreamStream`` of its current exchange."""
 
     __slots__ = (
+        "_behind",
         "_chunked",
         "_consumer",
         "_ended",
@@ -57,6 +61,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_queue_paused",
         "_reading_paused",
         "_request",
+        "_seen_in",
         "_stalled_since",
         "_starting",
         "_transport",
@@ -84,6 +89,8 @@ class DownstreamConnection(asyncio.Protocol):
         self._lingering = False
         self._last_read = listener.now
         self._stalled_since = 0.0
+        self._behind = 0  # bytes that a body should have brought by now, but has not
+        self._seen_in = 0  # bytes_in at the last look
         self.head_since = 0.0
         self.head_sent = False
         self.bytes_in = 0
@@ -120,7 +127,7 @@ class DownstreamConnection(asyncio.Protocol):
             self._start_waiting()
         elif not self._ended:
             self._hand_on_body(self._request)
-        if parser.started and not self._lingering:
+        if (parser.started or parser.held) and not self._lingering:
             self._queue_paused = True
             self._transport.pause_reading()
         if parser.in_head and not self.head_since:
@@ -182,8 +189,10 @@ class DownstreamConnection(asyncio.Protocol):
         self.head_since = 0.0
         self.bytes_in = 0
         self.bytes_out = 0
-        if not self._ended and b"expect" in request.fields:
-            self._continue(request)
+        if not self._ended:
+            self._behind = self._seen_in = 0
+            if b"expect" in request.fields:
+                self._continue(request)
 
     def _continue(self, request: Request) -> None:
         """The gateway itself says that it will read the body (RFC 9110 section 10.1.1)."""
@@ -276,9 +285,25 @@ class DownstreamConnection(asyncio.Protocol):
             # The body that is still coming would be read for nothing, perhaps gigabytes of it.
             self._linger()
         else:
+            if request.upgrade is not None:
+                self._stay()
             self.resume_reading()
             if self._parser.started or self._parser.error is not None:
                 self._start_waiting()
+
+    def _stay(self) -> None:
+        """The client goes on in HTTP/1.1."""
+        self._parser.decline_upgrade()
+        if self._queue_paused and not (self._parser.started or self._parser.held):
+            self._queue_paused = False
+            self._transport.resume_reading()
+
+    def switch_protocols(self, headers: Headers, protocol: asyncio.BaseProtocol) -> HandedOver:
+        self.head_sent = True
+        self._consumer = None
+        self._transport.write(encode_head(STATUS_LINES[101], headers))
+        self._transport.set_protocol(protocol)
+        return HandedOver(self._transport, self._parser.held or b"", self.connection_lost)
 
     def _linger(self) -> None:
         self._lingering = True
@@ -346,11 +371,19 @@ class DownstreamConnection(asyncio.Protocol):
         elif (
             not self._reading_paused
             and self._consumer is not None
-            and now - self._last_read > limits.idle_timeout
+            and (self._body_lags(limits) or now - self._last_read > limits.idle_timeout)
         ):
             self._ended = True
             error = ProtocolError("request_timeout", "The request body took too long.")
             self._consumer.on_request_error(error)
+
+    def _body_lags(self, limits: ServerLimits) -> bool:
+        """Looks, once a second, at a body under way. Each of many slow ones would hold a connection
+        to a service, and for hours."""
+        came = self.bytes_in - self._seen_in
+        self._seen_in = self.bytes_in
+        self._behind = max(0, self._behind + limits.body_rate - came)
+        return self._behind > limits.body_rate * limits.header_timeout
 
     def close_if_idle(self, idle_since: float) -> None:
         """For a drain: closes a connection on which nothing came after ``idle_since``."""

@@ -83,6 +83,8 @@ class Endpoint:
         """What balancers go by: ``weight`` in twentieths, fewer while the endpoint warms up."""
 
 
+HOSTS: Final[dict[str, bytes | None]] = {"preserve": None, "endpoint": b""}
+
 Observer = Callable[[Endpoint, int, float], None]
 """Told what came of each attempt on an endpoint: the status when the head of the response is there,
 or 0 when there was none or it broke off, and the seconds from the start of the attempt."""
@@ -100,11 +102,13 @@ class Cluster:
         "_checker",
         "_hash_key",
         "_panic",
+        "_rebalanced",
         "_ring",
         "_slow_start",
         "_usable",
         "config",
         "endpoints",
+        "host",
         "name",
         "observe",
         "outlier",
@@ -117,6 +121,8 @@ class Cluster:
         self.config = config
         self.stats = stats
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.host = HOSTS.get(config.host_header, config.host_header.encode())
+        """What the service gets as Host: None the client's, b"" the endpoint's address."""
         self.retrying = 0
         """Retries under way, waiting for their turn or on an endpoint, of those that count."""
         self.observe: Observer | None = None
@@ -127,6 +133,7 @@ class Cluster:
         """None when nothing is ejected: then it costs a comparison."""
         self._checker: HealthChecker | None = None
         self._changed = False  # some endpoint's ``available``, since the last rebalance
+        self._rebalanced = False  # for such a change, in this tick
         self._panic = False
         if config.health_check.enabled:
             self._checker = HealthChecker(name, config.health_check, self._on_change)
@@ -193,9 +200,13 @@ class Cluster:
         return [endpoint for endpoint in candidates if not endpoint.ejected] or candidates
 
     def _on_change(self) -> None:
-        # The next tick makes the balancer: a table is expensive for some, and a hundred endpoints
-        # often fail together.
-        self._changed = True
+        # At once, because every request until then may meet the endpoint; but only once in a tick:
+        # a table is expensive for some, and a hundred endpoints often fail together.
+        if self._rebalanced:
+            self._changed = True
+        else:
+            self._rebalanced = True
+            self.rebalance()
 
     def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
         """The endpoint for the next attempt, none of ``tried``; None when there is none."""
@@ -234,6 +245,7 @@ class Cluster:
             endpoint.pool.close_stale(now)
         if self.outlier is not None:
             self.outlier.tick(now)
+        self._rebalanced = False
         if self._changed:
             self.rebalance()
         if self._slow_start and self._slow_start.advance(now):  # empty: nothing is warming up

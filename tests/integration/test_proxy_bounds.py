@@ -145,7 +145,7 @@ async def test_a_client_that_leaves_during_an_upload_takes_the_upstream_request_
     (upstream,) = await services(script)
     gateway = await serve(proxied(upstream))
     async with gateway.connect() as client:
-        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\nhalf")
 
         async def arrived() -> bool:
             return bool(upstream.served)

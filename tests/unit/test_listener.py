@@ -14,7 +14,10 @@ from siger_gateway.http1.server import DownstreamConnection, ServerLimits
 from siger_gateway.http1.stream import DownstreamStream
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+HEADER_TIMEOUT = 10.0
 IDLE_TIMEOUT = 75.0
+RATE = 240
 
 
 @dataclass
@@ -45,7 +48,8 @@ class Answers:
 
     def on_end(self, trailers: Headers) -> None: ...
 
-    def on_request_error(self, error: ProtocolError) -> None: ...
+    def on_request_error(self, error: ProtocolError) -> None:
+        self.refused.append(error.reason)
 
     def on_downstream_closed(self) -> None: ...
 
@@ -70,6 +74,8 @@ class Transport(asyncio.Transport):
 
     def write_eof(self) -> None: ...
 
+    def pause_reading(self) -> None: ...
+
     def resume_reading(self) -> None: ...
 
     def is_closing(self) -> bool:
@@ -86,7 +92,7 @@ class Bench:
     """A listener and the connections that the test makes."""
 
     def __init__(self, connections: int) -> None:
-        limits = ServerLimits(32768, 1024, 10.0, IDLE_TIMEOUT, connections, 100)
+        limits = ServerLimits(32768, 1 << 20, HEADER_TIMEOUT, IDLE_TIMEOUT, connections, 100, RATE)
         self.answers = Answers()
         self.listener = Listener(self.answers, limits)
         self.listener.now = 1000.0
@@ -218,3 +224,47 @@ async def test_a_connection_is_never_closed_before_its_time() -> None:
     assert transport.state == "open"
     bench.listener.check(1000.1 + IDLE_TIMEOUT + SWEEP_INTERVAL)
     assert transport.state == "closed"
+
+
+async def test_a_body_that_drips_is_refused() -> None:
+    bench = Bench(1)
+    connection, _ = bench.accept(POST)
+    for _ in range(int(HEADER_TIMEOUT) + 1):
+        assert not bench.answers.refused
+        connection.data_received(b"drip")
+        bench.pass_time(1.0)
+    assert bench.answers.refused == ["request_timeout"]
+
+
+async def test_a_body_may_pause_as_long_as_it_is_fast_enough_on_the_whole() -> None:
+    bench = Bench(1)
+    connection, _ = bench.accept(POST)
+    for _ in range(20):
+        for _ in range(int(HEADER_TIMEOUT) - 1):
+            bench.pass_time(1.0)
+        connection.data_received(bytes(RATE * int(HEADER_TIMEOUT)))
+    assert not bench.answers.refused
+
+
+async def test_a_body_that_nobody_reads_is_not_slow() -> None:
+    bench = Bench(1)
+    bench.accept(POST)
+    assert bench.answers.stream is not None
+    bench.answers.stream.pause_reading()
+    for _ in range(3 * int(IDLE_TIMEOUT)):
+        bench.pass_time(1.0)
+    assert not bench.answers.refused
+
+
+async def test_a_slow_body_does_not_count_against_the_next_one() -> None:
+    bench = Bench(1)
+    body = b"x" * 100
+    sized = POST.replace(b"1000000", b"100")
+    connection, _ = bench.accept()
+    for _ in range(3):
+        connection.data_received(sized)
+        for _ in range(int(HEADER_TIMEOUT)):
+            bench.pass_time(1.0)
+        connection.data_received(body)
+        bench.answers.answer()
+    assert not bench.answers.refused
