@@ -2,7 +2,7 @@
 
 Every new connection asks for ``context`` anew, so a renewal is one assignment: handshakes from then
 on get the new certificates (and new ticket keys), connections that exist keep what they have. The
-files are looked at every ``LOOK_INTERVAL`` seconds; certbot and cert-manager replace them (or the
+files are looked at every second (``LOOK_INTERVAL``); certbot and cert-manager replace them (or the
 symlinks on the way to them), nobody has to send a signal. A new pair that cannot be used is logged
 once and the old one stays; a certificate and a key that are replaced one after the other do not
 fit for a moment, and are taken when the second one has come.
@@ -28,7 +28,7 @@ from siger_gateway.tls.contexts import (
 )
 from siger_gateway.tls.x509 import Certificate, NotACertificate, read_pem
 
-LOOK_INTERVAL: Final = 5.0
+LOOK_INTERVAL: Final = 1.0
 """Seconds between two looks at the files: a few ``stat`` calls."""
 EXPIRES_SOON: Final = 14 * 86400.0
 """Seconds before the end of a certificate at which the log warns. ACME clients renew 30 days (90

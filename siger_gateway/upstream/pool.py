@@ -139,7 +139,7 @@ class Pool:
         except ssl.SSLCertVerificationError as error:
             self._not_connected(waiter, "tls_certificate", error.verify_message)
         except ssl.SSLError as error:
-            self._not_connected(waiter, "tls_failed", error.reason or str(error))
+            self._not_connected(waiter, "tls_failed", getattr(error, "reason", "") or str(error))
         except OSError as error:  # a name that does not resolve, no route, no file descriptor left
             self._not_connected(waiter, "connect_failed", str(error))
         else:
