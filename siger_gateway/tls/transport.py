@@ -201,14 +201,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 self._plain.write(data)
 
     def eof_received(self) -> bool:
-        """The end of the plain stream: there is nothing to be had any more."""
-        cut_off = ConnectionResetError("the stream ended without close_notify")
+        """The end of the plain stream; after ``close_notify`` it says nothing new."""
         if self._handshaking:
             self._fail_handshake(ConnectionResetError("closed during the handshake"))
         elif not self._eof_received and not self._closing:
-            self._error = cut_off
+            self._error = ConnectionResetError("the stream ended without close_notify")
             self._protocol.eof_received()
-        return False
+            return False
+        return not self._closing
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
@@ -216,7 +216,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._fail_handshake(exc or ConnectionResetError("closed during the handshake"))
         else:
             protocol, self._protocol = self._protocol, cast(asyncio.Protocol, None)
-            protocol.connection_lost(self._error or exc)
+            # After close_notify nothing can have been missed, whatever became of our answer to it.
+            protocol.connection_lost(self._error or (None if self._eof_received else exc))
 
     def pause_writing(self) -> None:
         if not self._handshaking:
