@@ -45,9 +45,9 @@ def https(upstream: Upstream, tls: str, host: str = "127.0.0.1") -> str:
     return proxied(f'"{host}:{upstream.port}"', f"protocol: https, tls: {{{tls}}}")
 
 
-async def refused(gateway: RunningGateway) -> tuple[str, str]:
+async def refused(gateway: RunningGateway, path: str = "/") -> tuple[str, str]:
     """The reason of a 502, and what the access log says beyond it."""
-    answer = await gateway.get("/")
+    answer = await gateway.get(path)
     assert answer.status == 502, answer
     line = await gateway.access(answer.headers["x-request-id"])
     assert line["reason"] == answer.json["reason"]
@@ -89,25 +89,32 @@ async def test_a_service_that_does_not_is_refused_with_the_reason(
     serve: Serve, services: Services, authority: Authority, stranger: Authority
 ) -> None:
     good = authority.issue("service", "users.internal", "127.0.0.1")
-    for tls, pair, why in (
-        (f"ca: {authority.file}, server_name: x.internal", good, "Hostname mismatch"),
+    old = authority.issue("old", "127.0.0.1", not_after=EXPIRED)
+    ca = f"ca: {authority.file}"
+    cases = (
+        (f"{ca}, server_name: x.internal", good, "Hostname mismatch"),
         (f"ca: {stranger.file}", good, "unable to get local issuer"),
         ("", good, "unable to get local issuer"),  # the authorities of the system
-        (
-            f"ca: {authority.file}",
-            authority.issue("old", "127.0.0.1", not_after=EXPIRED),
-            "certificate has expired",
-        ),
-        (f"ca: {authority.file}", authority.issue("ip", "127.0.0.2"), "IP address mismatch"),
-        (f"ca: {authority.file}", authority.issue("name", "localhost"), "IP address mismatch"),
-    ):
+        (ca, old, "certificate has expired"),
+        (ca, authority.issue("ip", "127.0.0.2"), "IP address mismatch"),
+        (ca, authority.issue("name", "localhost"), "IP address mismatch"),
+    )
+    upstreams, names, routes = [], [], []
+    for number, (tls, pair, _) in enumerate(cases):
         (upstream,) = await services(answer_ok, tls=authority.server(pair))
-        gateway = await serve(https(upstream, tls))
-        reason, detail = await refused(gateway)
-        assert reason == "tls_certificate"
-        assert why in detail
-        assert not upstream.served
-        await gateway.stop()
+        upstreams.append(upstream)
+        names.append(
+            f"s{number}: {{endpoints: ['{upstream.address}'], protocol: https, tls: {{{tls}}}}}"
+        )
+        routes.append(f"{{name: r{number}, match: {{path: /{number}}}, service: s{number}}}")
+    gateway = await serve(
+        'consul_address: ""\nnats_address: ""\n'
+        f"services: {{{', '.join(names)}}}\nroutes: [{', '.join(routes)}]\n"
+    )
+    for number, (_, _, why) in enumerate(cases):
+        reason, detail = await refused(gateway, f"/{number}")
+        assert (reason, why in detail) == ("tls_certificate", True), detail
+    assert not any(upstream.served for upstream in upstreams)
 
 
 async def test_without_verification_anybody_is_believed(
