@@ -30,7 +30,7 @@ from siger_gateway.api.jobs import jobs_routes
 from siger_gateway.api.metrics import MetricsHandler
 from siger_gateway.config.schema import Config, TlsConfig
 from siger_gateway.discovery.consul import ConsulWatcher
-from siger_gateway.discovery.register import Registrar
+from siger_gateway.discovery.register import Probe, Registrar
 from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
 from siger_gateway.http1.listener import Listener
 from siger_gateway.http1.server import ServerLimits
@@ -151,6 +151,7 @@ class Gateway:
                     self._config.consul_token,
                     self._config.register,
                     self.port,
+                    probe=self._probe(),
                 )
                 self._watcher.exclude(self._registrar.service_id)
                 self._registrar.start()
@@ -262,6 +263,13 @@ class Gateway:
         return Application(
             handlers, default_handler_class=NotFoundHandler, log_function=log_request
         )
+
+    def _probe(self) -> Probe:
+        """How Consul can ask whether this gateway is ready."""
+        tls = self._config.tls
+        if not tls.cert:
+            return "http"
+        return "tcp" if tls.client_ca and tls.client_auth == "required" else "https"
 
     def _load_certificates(self) -> Certificates | None:
         if not self._config.tls.cert:

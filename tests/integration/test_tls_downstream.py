@@ -12,6 +12,7 @@ import pytest
 
 from tests.certificates import EXPIRED, NAME, Authority, look, presented
 from tests.conftest import Serve, Services
+from tests.consul_server import ConsulServer
 from tests.running import BOUND, Client, RunningGateway, Served, Upstream, answer_ok, eventually
 
 MEBIBYTE = 1 << 20
@@ -511,3 +512,36 @@ async def test_pipelined_and_split_requests_are_all_answered(
         for byte in one:
             await client.send(bytes([byte]))
         await read(client, 1)
+
+
+@pytest.mark.parametrize("client_ca", [False, True])
+async def test_consul_finds_a_gateway_with_tls_healthy(
+    serve: Serve, authority: Authority, client_ca: bool
+) -> None:
+    cert, key = authority.issue("server", NAME)
+    more = f", client_ca: {authority.file}" if client_ca else ""
+    with ConsulServer() as consul:
+        gateway = await serve(
+            f'consul_address: "{consul.address}"\nnats_address: ""\n'
+            "register: {name: edge, address: 127.0.0.1}\n"
+            f"tls: {{cert: {cert}, key: {key}{more}}}\n"
+        )
+        await gateway.line("registered in Consul")
+        (entry,) = consul.call("GET", "/v1/health/service/edge")
+        assert entry["Service"]["Meta"] == {"protocol": "https"}
+        (check,) = (one for one in entry["Checks"] if one["ServiceID"])
+        assert check["Type"] == ("tcp" if client_ca else "http")
+        # Asked now, not after the interval: by a check of the same kind that is run at once.
+        definition = (
+            {"TCP": f"127.0.0.1:{gateway.port}"}
+            if client_ca
+            else {"HTTP": f"https://127.0.0.1:{gateway.port}/health/ready", "TLSSkipVerify": True}
+        )
+        consul.call(
+            "PUT", "/v1/agent/check/register", {"Name": "now", "Interval": "100ms", **definition}
+        )
+
+        async def passing() -> bool:
+            return consul.call("GET", "/v1/agent/checks")["now"]["Status"] == "passing"
+
+        await eventually(passing)
