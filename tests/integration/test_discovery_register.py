@@ -82,10 +82,11 @@ async def test_a_gateway_with_tls_says_so_and_is_asked_in_a_way_that_works(
     async with FakeAgent(agent) as fake, registrar(fake.address, config, probe=probe):
         await eventually(lambda: told, "the registration")
     assert told[0].get("meta", {}) == meta
-    assert {k: v for k, v in told[0]["check"].items() if k in ("http", "tcp", "TLSSkipVerify")} == (
-        check
-    )
-    assert told[0]["check"]["status"] == "passing"
+    (found,) = told[0]["checks"]
+    assert {
+        name: found[name] for name in ("http", "tcp", "TLSSkipVerify") if name in found
+    } == check
+    assert found["status"] == "passing"
 
 
 @pytest.mark.parametrize(
