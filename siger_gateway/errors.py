@@ -58,6 +58,7 @@ REASONS: Final[dict[str, Reason]] = {
         "No route matches this request.",
         error="destination_not_found",
     ),
+    "https_required": Reason(400, "Bad Request", "downstream", "This port speaks TLS: use https:."),
     "not_found": Reason(404, "Not Found", "downstream", "There is nothing at this address."),
     "malformed_json": Reason(
         400, "Bad Request", "downstream", "The request body is not valid JSON."
@@ -113,6 +114,22 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "connect_failed": Reason(
         502, "Bad Gateway", "upstream", "The service could not be reached.", retryable=True
+    ),
+    "tls_certificate": Reason(
+        502,
+        "Bad Gateway",
+        "upstream",
+        "The service could not prove who it is.",
+        retryable=True,
+        error="tls_certificate_error",
+    ),
+    "tls_failed": Reason(
+        502,
+        "Bad Gateway",
+        "upstream",
+        "The TLS handshake with the service failed.",
+        retryable=True,
+        error="tls_protocol_error",
     ),
     "upstream_reset": Reason(
         502,

@@ -28,9 +28,9 @@ from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.health import Facts, HealthHandler
 from siger_gateway.api.jobs import jobs_routes
 from siger_gateway.api.metrics import MetricsHandler
-from siger_gateway.config.schema import Config
+from siger_gateway.config.schema import Config, TlsConfig
 from siger_gateway.discovery.consul import ConsulWatcher
-from siger_gateway.discovery.register import Registrar
+from siger_gateway.discovery.register import Probe, Registrar
 from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
 from siger_gateway.http1.listener import Listener
 from siger_gateway.http1.server import ServerLimits
@@ -46,6 +46,8 @@ from siger_gateway.routing.table import RouteTable
 from siger_gateway.routing.tags import Catalog
 from siger_gateway.telemetry.log import AccessLog
 from siger_gateway.telemetry.metrics import Metrics, Samples
+from siger_gateway.tls.certificates import Certificates, ServerFiles
+from siger_gateway.tls.contexts import FileProblem, KeyPair
 from siger_gateway.upstream.clusters import Clusters
 
 DRAIN_IDLE_GRACE: Final = 1.0
@@ -89,6 +91,7 @@ class Gateway:
         )
         self._accounts = Accounts(metrics, self._access_log)
         self._dispatcher = Dispatcher(RouteTable(()), self._accounts, None)
+        self._certificates = self._load_certificates()
         limits = config.limits
         self._listener = Listener(
             self._dispatcher,
@@ -101,6 +104,7 @@ class Gateway:
                 limits.header_count,
                 limits.body_rate,
             ),
+            self._certificates,
         )
         self._watcher = self._make_watcher() if config.consul_address else None
         self._registrar: Registrar | None = None
@@ -147,6 +151,7 @@ class Gateway:
                     self._config.consul_token,
                     self._config.register,
                     self.port,
+                    probe=self._probe(),
                 )
                 self._watcher.exclude(self._registrar.service_id)
                 self._registrar.start()
@@ -166,13 +171,22 @@ class Gateway:
     def reload(self, config: Config) -> None:
         """Takes over a new, checked configuration, without closing anything that is in use.
 
-        Raises ``OSError`` when a new access log cannot be opened; then nothing has changed.
+        Raises ``OSError`` when a file cannot be opened or used; then nothing has changed.
         """
         old = self._config
         moved = config.access_log != old.access_log
         access_log = _open_access_log(config) if moved else self._access_log
+        if self._certificates is not None and config.tls.cert:
+            try:
+                self._certificates.replace(server_files(config.tls))
+            except FileProblem as problem:
+                if moved and access_log is not None:
+                    access_log.close()
+                raise OSError(str(problem)) from problem
         self._config = config
         ignored = [key for key in NEEDS_RESTART if getattr(old, key) != getattr(config, key)]
+        if bool(old.tls.cert) != bool(config.tls.cert):  # other files are taken over, see above
+            ignored.append("tls")
         if ignored:
             log.warning("keys need a restart", extra={"fields": {"keys": ignored}})
             self._config = replace(config, **{key: getattr(old, key) for key in ignored})
@@ -184,6 +198,7 @@ class Gateway:
         elif self._access_log is not None:
             self._access_log.reopen()
         self._build_table()
+        self._clusters.reload_tls()
         log.info("reloaded")
 
     async def drain(self) -> None:
@@ -249,6 +264,29 @@ class Gateway:
             handlers, default_handler_class=NotFoundHandler, log_function=log_request
         )
 
+    def _probe(self) -> Probe:
+        """How Consul can ask whether this gateway is ready."""
+        tls = self._config.tls
+        if not tls.cert:
+            return "http"
+        return "tcp" if tls.client_ca and tls.client_auth == "required" else "https"
+
+    def _load_certificates(self) -> Certificates | None:
+        if not self._config.tls.cert:
+            return None
+        source = server_files(self._config.tls)
+        try:
+            certificates = Certificates(source, self.metrics.tls_handshakes)
+        except FileProblem as problem:
+            raise OSError(str(problem)) from problem
+        self.metrics.gauge(
+            "siger_tls_certificate_not_after_seconds",
+            "Unix time at which a certificate of the listener ends.",
+            ("file",),
+            certificates.samples,
+        )
+        return certificates
+
     def _make_watcher(self) -> ConsulWatcher:
         config = self._config
         snapshot = Snapshot(Path(config.data_dir) / SNAPSHOT_FILE) if config.data_dir else None
@@ -274,6 +312,8 @@ class Gateway:
     def _tick(self, now: float) -> None:
         self._worst_lag = max(self._worst_lag, self._ticker.lag)
         self._clusters.tick(now)
+        if self._certificates is not None:
+            self._certificates.look(now)
         if self._access_log is not None:
             self._access_log.flush()
 
@@ -296,6 +336,17 @@ def split_listen_address(address: str) -> tuple[str, int]:
     """``[::1]:8080`` -> ``("::1", 8080)``; ``:8080`` and ``8080`` -> ``("", 8080)``."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def server_files(config: TlsConfig) -> ServerFiles:
+    """The files that the listener's ``tls`` section names."""
+    first = KeyPair(config.cert, config.key)
+    return ServerFiles(
+        (first, *(KeyPair(one.cert, one.key) for one in config.certificates)),
+        config.min_version,
+        config.client_ca,
+        config.client_auth,
+    )
 
 
 def _open_access_log(config: Config) -> AccessLog | None:

@@ -4,6 +4,7 @@ hypothesis runs."""
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -62,11 +63,11 @@ async def join(tmp_path: Path) -> AsyncIterator[Join]:
 
 @pytest.fixture
 async def services() -> AsyncIterator[Services]:
-    """``await services(script, script)`` starts a service for each script."""
+    """``await services(script, script)`` starts a service for each script, TLS with ``tls``."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(*scripts: Script) -> list[Upstream]:
-            upstreams = [Upstream(script) for script in scripts]
+        async def start(*scripts: Script, tls: ssl.SSLContext | None = None) -> list[Upstream]:
+            upstreams = [Upstream(script, tls=tls) for script in scripts]
             for upstream in upstreams:
                 await upstream.start()
                 stack.push_async_callback(upstream.stop)

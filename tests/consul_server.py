@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,7 @@ class ConsulServer:
         status: str = "passing",
         weight: int = 1,
         tags: Sequence[str] = (),
+        meta: Mapping[str, str] | None = None,
     ) -> None:
         """Registers an instance with a TTL check, of ten minutes, in that status."""
         self.call(
@@ -158,6 +159,7 @@ class ConsulServer:
                 "Address": address,
                 "Port": port,
                 "Tags": [*tags],
+                "Meta": {**(meta or {})},
                 "Weights": {"Passing": weight, "Warning": 1},
                 "Check": {"TTL": "10m", "Status": status},
             },

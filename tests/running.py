@@ -11,6 +11,7 @@ import contextlib
 import json
 import resource
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class RunningGateway:
         self.config_path = folder / "gateway.yaml"
         self.access_log = folder / "access.log"
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
+        """What clients connect with when the gateway speaks TLS."""
         self.lines: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
@@ -161,7 +164,8 @@ class RunningGateway:
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[Client]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        name = {"server_hostname": "gateway.test"} if self.tls is not None else {}
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls, **name)
         try:
             yield Client(reader, writer)
         finally:
@@ -290,6 +294,7 @@ class Upstream:
     served: list[Served] = field(default_factory=list)
     connections: int = 0
     closed: int = 0
+    tls: ssl.SSLContext | None = None
     _leaving: bool = False
     _resting: set[asyncio.Task[Any]] = field(default_factory=set)
     _server: asyncio.Server | None = None
@@ -302,7 +307,7 @@ class Upstream:
     async def start(self) -> None:
         """Listens; again, after it left, on the same port."""
         self._leaving = False
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

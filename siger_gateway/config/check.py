@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from siger_gateway.config.actions import ACTIONS, action_problems
+from siger_gateway.config.check_tls import check_service_tls, check_tls
 from siger_gateway.config.problem import Mark, Report, join
 from siger_gateway.config.schema import (
     Config,
@@ -48,6 +49,7 @@ class Checks:
     def run(self) -> None:
         for name, service in self._config.services.items():
             self._service(service, join("services", name))
+            check_service_tls(service, join("services", name), self._report, self._where)
         for index, route in enumerate(self._config.routes):
             self._targets(route, f"routes[{index}]")
             self._match(route, f"routes[{index}]")
@@ -56,6 +58,7 @@ class Checks:
         self._unique_names()
         self._unique_matches()
         self._exposed()
+        check_tls(self._config.tls, self._report, self._where)
 
     def _add(self, key: str, reason: str, *, word: str = "", among: tuple[str, ...] = ()) -> None:
         self._report.add(self._where(key), key, reason, word=word, among=among)

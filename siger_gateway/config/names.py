@@ -71,6 +71,18 @@ def parse_address(text: str) -> str:
     return text
 
 
+def parse_server_name(text: str) -> str:
+    """A host name or an IP address, without port: what a certificate is made out to.
+
+    :raises BadText: if it is neither.
+    """
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        _check_host(text)
+    return text
+
+
 def parse_consul_address(text: str) -> str:
     """``host:port``, without the ``http://`` that CONSUL_HTTP_ADDR often has.
 

@@ -37,6 +37,8 @@ NatsAddress = Annotated[str, "nats address"]
 """``host:port``, or several with commas; a leading ``nats://`` is accepted and removed."""
 Address = Annotated[str, "address"]
 """A host, or ``host:port``."""
+ServerName = Annotated[str, "server name"]
+"""A host name or an IP address, without port."""
 ServiceName = Annotated[str, "service name"]
 """A name as Consul has it: letters, digits, ``.``, ``_`` and ``-``. 1 to 128 characters."""
 ExposedName = Annotated[str, "exposed name"]
@@ -88,6 +90,9 @@ class EndpointSpec:
 
     address: HostPort = _doc("host:port of the instance")
     weight: int = _doc("share of the traffic relative to the others", 1, least=1, most=1000)
+    protocol: Literal["", "http", "https"] = _doc(
+        "how this one is spoken to; empty: as its service is", ""
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,19 @@ class OutlierConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTlsConfig:
+    """How the endpoints of a service prove who they are, and how the gateway does."""
+
+    ca: str = _doc("PEM file of the authorities to trust; empty: those of the system", "")
+    server_name: ServerName = _doc(
+        "name that the certificate must have, also sent as SNI; empty: the endpoint's own", ""
+    )
+    cert: str = _doc("PEM file of the certificate that the gateway presents; empty: none", "")
+    key: str = _doc("PEM file of its key; empty: it stands in `cert`", "")
+    verify: bool = _doc("false accepts any certificate: only for trying things out", True)
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """A service that routes can point at: ``consul`` or ``endpoints``, exactly one of the two."""
 
@@ -154,7 +172,7 @@ class ServiceConfig:
     endpoints: tuple[EndpointSpec, ...] = _doc(
         "fixed addresses: host:port, or {address, weight}", ()
     )
-    protocol: Literal["http"] = _doc("how the endpoints are spoken to", "http")
+    protocol: Literal["http", "https"] = _doc("how the endpoints are spoken to", "http")
     balance: Literal[
         "round_robin", "random", "least_connections", "p2c", "ewma", "consistent_hash"
     ] = _doc("how an endpoint is chosen", "round_robin")
@@ -171,6 +189,7 @@ class ServiceConfig:
         "preserve",
     )
     pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
+    tls: UpstreamTlsConfig = _doc("for endpoints that speak https", UpstreamTlsConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +293,32 @@ class RouteConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateConfig:
+    """A certificate of the gateway."""
+
+    cert: str = _doc("PEM file: the certificate, then its intermediates")
+    key: str = _doc("PEM file of its private key; empty: it stands in `cert`", "")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """TLS towards clients: with ``cert``, ``port`` speaks https and nothing else."""
+
+    cert: str = _doc("PEM file: the certificate, then its intermediates; empty: no TLS", "")
+    key: str = _doc("PEM file of its private key; empty: it stands in `cert`", "")
+    certificates: tuple[CertificateConfig, ...] = _doc(
+        "more of them, {cert, key}, chosen by the name that a client asks for", ()
+    )
+    client_ca: str = _doc(
+        "PEM file of the authorities of client certificates; empty: clients need none", ""
+    )
+    client_auth: Literal["required", "optional"] = _doc(
+        "whether a client without certificate is let in", "required"
+    )
+    min_version: Literal["1.2", "1.3"] = _doc("oldest TLS that is spoken", "1.2")
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """What one client may cost."""
 
@@ -352,6 +397,7 @@ class Config:
     trusted_proxies: tuple[Network, ...] = _doc(
         "whose X-Forwarded-* and Forwarded are believed; empty: nobody's", ()
     )
+    tls: TlsConfig = _doc("with a certificate, `port` speaks https", TlsConfig)
     limits: LimitsConfig = _doc("what one client may cost", LimitsConfig)
     register: RegisterConfig = _doc("how the gateway registers itself in Consul", RegisterConfig)
     services: dict[Token, ServiceConfig] = _doc("name -> service", {})
@@ -365,7 +411,7 @@ class Config:
 
 
 PLANNED: Final[dict[str, frozenset[str]]] = {
-    "Config": frozenset({"admin", "grpc", "tls", "auth", "tracing"}),
+    "Config": frozenset({"admin", "grpc", "auth", "tracing"}),
     "RouteConfig": frozenset(
         {
             "auth",
@@ -382,7 +428,7 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
 """Class name -> keys of the contract that this version does not act on yet."""
 
 PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {
-    "ServiceConfig.protocol": frozenset({"https", "h2c", "h2"}),
+    "ServiceConfig.protocol": frozenset({"h2c", "h2"}),
 }
 """Class.field -> values of the contract that this version does not act on yet."""
 

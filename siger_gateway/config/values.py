@@ -35,6 +35,7 @@ from siger_gateway.config.names import (
     parse_path,
     parse_path_template,
     parse_retry_condition,
+    parse_server_name,
     parse_service_name,
     parse_token,
 )
@@ -387,6 +388,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     ),
     "host:port": _Kind("host:port", parse_host_port),
     "address": _Kind("a host or host:port", parse_address),
+    "server name": _Kind("a host name or an IP address, without port", parse_server_name),
     "consul address": _Kind("host:port", parse_consul_address),
     "nats address": _Kind("host:port, or several with commas", parse_nats_address),
     "token": _Kind("a name of letters, digits, _ and -, 1 to 64 characters", parse_token),

@@ -40,6 +40,8 @@ class Service(msgspec.Struct, rename="pascal", frozen=True):
     id: str = msgspec.field(name="ID", default="")
     address: str = ""
     port: int = 0
+    tags: list[str] | None = None
+    meta: dict[str, str] | None = None
     weights: Weights | None = None
 
 
@@ -88,6 +90,7 @@ def parse_instances(entries: Iterable[Entry], own: Collection[str] = ()) -> Inst
     :param own: service ids to leave out: the gateway must not send requests to itself.
     """
     weights: dict[str, int] = {}
+    secure: set[str] = set()
     skipped = []
     for entry in entries:
         service = entry.service
@@ -101,8 +104,19 @@ def parse_instances(entries: Iterable[Entry], own: Collection[str] = ()) -> Inst
         weight = service.weights.passing if service.weights is not None else 1
         weight = min(max(weight, 1), MAX_WEIGHT)
         weights[address] = max(weight, weights.get(address, 1))
-    endpoints = tuple(EndpointSpec(address, weight) for address, weight in sorted(weights.items()))
+        if _speaks_https(service):
+            secure.add(address)
+    endpoints = tuple(
+        EndpointSpec(address, weight, "https" if address in secure else "")
+        for address, weight in sorted(weights.items())
+    )
     return Instances(endpoints, tuple(sorted(skipped)))
+
+
+def _speaks_https(service: Service) -> bool:
+    """Meta ``protocol`` says it; without one, a tag ``https`` does."""
+    protocol = (service.meta or {}).get("protocol", "")
+    return protocol.lower() == "https" if protocol else "https" in (service.tags or ())
 
 
 def _host_port(entry: Entry) -> str:

@@ -115,7 +115,8 @@ class ConsulClient:
         host: str,
         port: int,
         tags: Sequence[str],
-        check: Mapping[str, str],
+        meta: Mapping[str, str],
+        check: Mapping[str, Any],
     ) -> None:
         """Tells the agent of an instance; an instance with the same id is replaced."""
         await self._consul.agent.service.register(
@@ -124,6 +125,7 @@ class ConsulClient:
             address=host,
             port=port,
             tags=list(tags),
+            meta=dict(meta),
             check=dict(check),
             replace_existing_checks=True,
         )

@@ -18,7 +18,7 @@ import logging
 import random
 import socket
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final, Literal
 
 from consul import Check, ConsulException
 
@@ -35,6 +35,10 @@ CHECK_TIMEOUT: Final = "2s"
 REMOVE_AFTER: Final = "10m"
 """A gateway that has been failing for this long is removed by Consul."""
 
+Probe = Literal["http", "https", "tcp"]
+"""How Consul's agent looks whether the gateway is ready. ``tcp`` is for a gateway whose clients
+need certificates, since the agent has none: it only sees that the port is open."""
+
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +48,7 @@ class Registrar:
     :param address: ``host:port`` of the agent.
     :param config: under which name, and where others reach the gateway.
     :param port: on which it listens; an address with a port in ``config`` takes precedence.
+    :param probe: how it can be asked; but for ``http``, it is registered as speaking https.
     :param check_path: what Consul asks to see whether it is ready.
     """
 
@@ -54,12 +59,14 @@ class Registrar:
         config: RegisterConfig,
         port: int,
         *,
+        probe: Probe = "http",
         check_path: str = "/health/ready",
         renew_interval: float = RENEW_INTERVAL,
     ) -> None:
         self._client = ConsulClient(address, token)
         self._config = config
         self._host, self._port = _split_configured(config.address, port)
+        self._probe = probe
         self._check_path = check_path
         self._renew_interval = renew_interval
         self._task: asyncio.Task[None] | None = None
@@ -145,19 +152,29 @@ class Registrar:
     async def _register(self) -> None:
         host = self._host or await self._reachable_address()
         authority = f"[{host}]" if ":" in host else host
-        check = Check.http(
-            f"http://{authority}:{self._port}{self._check_path}",
-            CHECK_INTERVAL,
-            timeout=CHECK_TIMEOUT,
-            deregister=REMOVE_AFTER,
-        )
-        check["status"] = "passing"  # it serves: without this it is absent until the first check
         await self._client.register(
-            self.service_id, self._config.name, host, self._port, self._config.tags, check
+            self.service_id,
+            self._config.name,
+            host,
+            self._port,
+            self._config.tags,
+            {} if self._probe == "http" else {"protocol": "https"},
+            self._check(authority),
         )
         fields = {"id": self.service_id, "address": f"{authority}:{self._port}"}
         log.info("registered in Consul", extra={"fields": fields})
         self.registered = True
+
+    def _check(self, authority: str) -> dict[str, Any]:
+        if self._probe == "tcp":
+            check = Check.tcp(authority, self._port, CHECK_INTERVAL, CHECK_TIMEOUT, REMOVE_AFTER)
+        else:
+            url = f"{self._probe}://{authority}:{self._port}{self._check_path}"
+            check = Check.http(url, CHECK_INTERVAL, CHECK_TIMEOUT, REMOVE_AFTER)
+        if self._probe == "https":
+            check["TLSSkipVerify"] = True  # it asks by address, and wants to know about health
+        check["status"] = "passing"  # it serves: without this it is absent until the first check
+        return dict(check)
 
     async def _reachable_address(self) -> str:
         """The local address from which the agent is reached.

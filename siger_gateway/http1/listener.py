@@ -1,7 +1,8 @@
 """The listening socket: accepts connections, looks after them, and lets them go in a drain.
 
 There is no timer per connection. The listener looks at all of them once a second (``_sweep``):
-slow heads, slow bodies, idle connections and clients that do not read are found that way.
+slow heads, slow bodies, idle connections and clients that do not read are found that way, and so
+are TLS handshakes that do not come to an end (``accept.py``).
 
 At the limit of connections a newcomer takes the place of the connection that has been at rest for
 longest; nginx does so too. Only where all are busy is it refused. So clients that hold connections
@@ -18,6 +19,7 @@ from functools import partial
 from typing import Final
 
 from siger_gateway.http1 import handshakes
+from siger_gateway.http1.accept import AcceptedConnection, TlsSettings
 from siger_gateway.http1.server import DownstreamConnection, ServerLimits
 from siger_gateway.http1.stream import Handler
 
@@ -37,21 +39,32 @@ LAST_HANDSHAKE: Final = 0.01
 """The same where nobody else listens: it delays the refusal that new clients get."""
 
 
-class Listener:
-    """A listening socket and the connections accepted from it."""
+Connection = DownstreamConnection | AcceptedConnection
 
-    def __init__(self, handler: Handler, limits: ServerLimits) -> None:
+
+class Listener:
+    """A listening socket and the connections accepted from it.
+
+    :param tls: None: the listener speaks plain HTTP.
+    """
+
+    def __init__(
+        self, handler: Handler, limits: ServerLimits, tls: TlsSettings | None = None
+    ) -> None:
         self.handler = handler
         self.limits = limits
+        self.tls = tls
         self.draining = False
         self.connections: set[DownstreamConnection] = set()
+        self.accepted: set[AcceptedConnection] = set()
+        """Connections on which TLS is not established yet."""
         self.now = asyncio.get_running_loop().time()
         """Seconds, as old as the last sweep: exact enough for timeouts of seconds."""
         self.port = 0
         self.closed: defaultdict[str, int] = defaultdict(int)
         """Why -> how many connections the gateway closed outside of an exchange."""
         self._turned_away: set[DownstreamConnection] = set()
-        self._at_rest: list[DownstreamConnection] | None = None  # longest last; None: not known
+        self._at_rest: list[Connection] | None = None  # longest last; None: not known
         self._shared = False  # with other processes on the same port
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
@@ -66,21 +79,45 @@ class Listener:
         self._socket = _bind(host, port, reuse_port)
         self._shared = reuse_port
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: DownstreamConnection(self), sock=self._socket, backlog=BACKLOG
-        )
+        self._server = await loop.create_server(self._accept, sock=self._socket, backlog=BACKLOG)
         self.port = int(self._socket.getsockname()[1])
         self._sweep()
 
+    def _accept(self) -> Connection:
+        if self.tls is not None:
+            return AcceptedConnection(self, self.tls)
+        return DownstreamConnection(self)
+
     def add(self, connection: DownstreamConnection) -> None:
         self.connections.add(connection)
-        if len(self.connections) - len(self._turned_away) > self.limits.connections:
+        if self._too_many():
             self._one_too_many(connection)
+
+    def add_accepted(self, accepted: AcceptedConnection) -> None:
+        self.accepted.add(accepted)
+        if not self._too_many():
+            return
+        if self._make_room():
+            self.closed["made_room"] += 1
+        else:  # to say so would take a handshake, the most that a client can cost unasked
+            self.closed["turned_away"] += 1
+            accepted.abort("too_many_connections")
+
+    def _too_many(self) -> bool:
+        established = len(self.connections) - len(self._turned_away)
+        return established + len(self.accepted) > self.limits.connections
 
     def remove(self, connection: DownstreamConnection) -> None:
         self.connections.discard(connection)
         self._turned_away.discard(connection)
-        if not self.connections:
+        self._tell_if_empty()
+
+    def remove_accepted(self, accepted: AcceptedConnection) -> None:
+        self.accepted.discard(accepted)
+        self._tell_if_empty()
+
+    def _tell_if_empty(self) -> None:
+        if not self.connections and not self.accepted:
             self._empty.set()
 
     def _one_too_many(self, newcomer: DownstreamConnection) -> None:
@@ -98,7 +135,8 @@ class Listener:
         """Closes the connection that has been at rest for longest, if one has for long enough."""
         before = self.now - AT_REST
         if self._at_rest is None:  # once per sweep: newcomers may come faster than that is done
-            resting = [one for one in self.connections if one.at_rest_since <= before]
+            everybody: list[Connection] = [*self.connections, *self.accepted]
+            resting = [one for one in everybody if one.at_rest_since <= before]
             self._at_rest = sorted(resting, key=lambda one: one.at_rest_since, reverse=True)
         while self._at_rest:
             if self._at_rest.pop().close_if_at_rest(before):
@@ -118,6 +156,8 @@ class Listener:
         before = now - SWEEP_INTERVAL
         for connection in list(self.connections):
             connection.check(before, self.limits)
+        for accepted in list(self.accepted):
+            accepted.check(before, self.limits.header_timeout)
 
     async def drain(self, timeout: float, idle_grace: float) -> None:
         """Accepts no more, lets every exchange finish, then closes; at most ``timeout`` seconds.
@@ -129,7 +169,7 @@ class Listener:
         await self._accept_the_last()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while self.connections and loop.time() < deadline:
+        while (self.connections or self.accepted) and loop.time() < deadline:
             self._empty.clear()
             try:
                 wait = min(deadline - loop.time(), max(idle_grace, 0.05))
@@ -152,9 +192,9 @@ class Listener:
         server.close()
         self._server = self._socket = None
         loop = asyncio.get_running_loop()
-        for accepted in handshakes.take_queue(duplicate):
+        for queued in handshakes.take_queue(duplicate):
             with suppress(OSError):  # it has gone already
-                await loop.connect_accepted_socket(lambda: DownstreamConnection(self), accepted)
+                await loop.connect_accepted_socket(self._accept, queued)
 
     def close(self) -> None:
         """Closes everything at once."""
@@ -162,6 +202,8 @@ class Listener:
             self._sweeper.cancel()
         if self._server is not None:
             self._server.close()
+        for accepted in list(self.accepted):
+            accepted.abort("closed")
         for connection in list(self.connections):
             connection.abort()
 

@@ -115,6 +115,8 @@ class DownstreamConnection(asyncio.Protocol):
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
             self.peer = peername[0].removeprefix("::ffff:")  # IPv4 on a dual-stack socket
+        if transport.get_extra_info("ssl_object") is not None:
+            self.scheme = b"https"
         self._listener.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -407,3 +409,7 @@ class DownstreamConnection(asyncio.Protocol):
     def refuse_connection(self) -> None:
         """For the listener: one connection too many."""
         self._refuse(ProtocolError("too_many_connections", "Too many connections."))
+
+    def refuse_plain(self) -> None:
+        """For the listener: the client does not speak TLS."""
+        self._refuse(ProtocolError("https_required", "Use https: to talk to this port."))

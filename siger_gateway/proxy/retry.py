@@ -18,7 +18,14 @@ from typing import Final
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 
 NOT_TRIED: Final = frozenset(
-    {"connect_refused", "connect_timeout", "connect_failed", "pending_overflow"}
+    {
+        "connect_refused",
+        "connect_timeout",
+        "connect_failed",
+        "pending_overflow",
+        "tls_certificate",
+        "tls_failed",
+    }
 )
 """Reasons that say that the service has not seen a byte of the request."""
 

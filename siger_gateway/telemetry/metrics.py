@@ -95,6 +95,7 @@ class Metrics:
         self.job_events: defaultdict[str, int] = defaultdict(int)
         self.job_publish = Histogram()
         self.config_reloads: defaultdict[str, int] = defaultdict(int)
+        self.tls_handshakes: defaultdict[str, int] = defaultdict(int)
         self._gauges: dict[str, tuple[str, tuple[str, ...], Callable[[], Samples]]] = {}
         self._counters: dict[str, tuple[str, str, dict[str, int]]] = {}
         self._started = time.time()
@@ -162,6 +163,9 @@ class Metrics:
         yield _counter("siger_jobs_submitted", "Jobs stored.", "type", self.jobs_submitted)
         yield _counter("siger_job_events", "Job status events seen.", "status", self.job_events)
         yield _counter("siger_config_reloads", "Reloads.", "outcome", self.config_reloads)
+        yield _counter(
+            "siger_tls_handshakes", "Handshakes with clients.", "outcome", self.tls_handshakes
+        )
         publish = HistogramMetricFamily(
             "siger_job_publish_duration_seconds", "Publish to PubAck.", labels=()
         )

@@ -20,6 +20,7 @@ from typing import Final
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
 from siger_gateway.http1.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
+from siger_gateway.tls.client import ClientTls
 from siger_gateway.upstream import ewma
 from siger_gateway.upstream.balancer import POLICIES, Balancer
 from siger_gateway.upstream.hashing import Ring, make_hash_key, members_of
@@ -27,6 +28,7 @@ from siger_gateway.upstream.health import HealthChecker
 from siger_gateway.upstream.outlier import OutlierDetector
 from siger_gateway.upstream.pool import Pool
 from siger_gateway.upstream.slow_start import WARM, SlowStart
+from siger_gateway.upstream.tls import client_files
 
 RETRY_SHARE: Final = 0.2
 """Share of a service's active exchanges that may be retries: Envoy's and Finagle's default."""
@@ -52,11 +54,11 @@ class Endpoint:
         "weight",
     )
 
-    def __init__(self, spec: EndpointSpec, pool: PoolConfig) -> None:
+    def __init__(self, spec: EndpointSpec, pool: PoolConfig, tls: ClientTls | None = None) -> None:
         host, _, port = spec.address.rpartition(":")
         self.address = spec.address
         self.weigh(spec.weight, WARM)
-        self.pool = Pool(host.strip("[]"), int(port), pool)
+        self.pool = Pool(host.strip("[]"), int(port), pool, tls)
         self.active = 0
         """Exchanges now on this endpoint."""
         self.healthy = True
@@ -114,6 +116,7 @@ class Cluster:
         "outlier",
         "retrying",
         "stats",
+        "tls",
     )
 
     def __init__(self, name: str, config: ServiceConfig, stats: ServiceStats) -> None:
@@ -125,6 +128,8 @@ class Cluster:
         """What the service gets as Host: None the client's, b"" the endpoint's address."""
         self.retrying = 0
         """Retries under way, waiting for their turn or on an endpoint, of those that count."""
+        self.tls: ClientTls | None = None
+        """Of the endpoints that speak https; None as long as there are none."""
         self.observe: Observer | None = None
         """None when the balancer does not want to know: then it costs a comparison."""
         if config.balance == "ewma":
@@ -155,9 +160,12 @@ class Cluster:
         known = {endpoint.address: endpoint for endpoint in self.endpoints}
         endpoints = []
         for spec in specs:
-            endpoint = known.pop(spec.address, None)
-            if endpoint is None:
-                endpoint = Endpoint(spec, self.config.pool)
+            tls = self._tls_for(spec)
+            endpoint = known.get(spec.address)
+            if endpoint is None or endpoint.pool.tls is not tls:
+                endpoint = Endpoint(spec, self.config.pool, tls)
+            else:
+                del known[spec.address]
             endpoint.weigh(spec.weight, endpoint.warmth)
             endpoints.append(endpoint)
         self.endpoints = tuple(endpoints)
@@ -170,6 +178,14 @@ class Cluster:
         self.rebalance()
         for gone in known.values():
             gone.pool.retire()
+
+    def _tls_for(self, spec: EndpointSpec) -> ClientTls | None:
+        """What an endpoint says of itself comes first, then what its service says."""
+        if (spec.protocol or self.config.protocol) == "http":
+            return None
+        if self.tls is None:
+            self.tls = ClientTls(client_files(self.config.tls))
+        return self.tls
 
     def rebalance(self) -> None:
         """A new balancer over the endpoints to choose from now."""
@@ -241,6 +257,8 @@ class Cluster:
 
         :param now: the loop's time.
         """
+        if self.tls is not None:
+            self.tls.look(now)
         for endpoint in self.endpoints:
             endpoint.pool.close_stale(now)
         if self.outlier is not None:

@@ -75,6 +75,12 @@ class Clusters:
             if cluster.config.consul == consul_name:
                 cluster.update(endpoints)
 
+    def reload_tls(self) -> None:
+        """Reads the certificates for connections to services anew."""
+        for cluster in self._clusters.values():
+            if cluster.tls is not None:
+                cluster.tls.reload()
+
     def tick(self, now: float) -> None:
         """See ``Cluster.tick``."""
         for cluster in self._clusters.values():

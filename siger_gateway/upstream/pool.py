@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http1.client import UpstreamConnection
+from siger_gateway.tls.client import ClientTls
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,10 @@ class Waiter(Protocol):
 
 
 class Pool:
-    """The connections to ``host:port``."""
+    """The connections to ``host:port``.
+
+    :param tls: None: they are plain.
+    """
 
     __slots__ = (
         "_config",
@@ -41,11 +46,15 @@ class Pool:
         "host",
         "port",
         "retired",
+        "tls",
     )
 
-    def __init__(self, host: str, port: int, config: PoolConfig) -> None:
+    def __init__(
+        self, host: str, port: int, config: PoolConfig, tls: ClientTls | None = None
+    ) -> None:
         self.host = host
         self.port = port
+        self.tls = tls
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.retired = False
         self._config = config
@@ -127,6 +136,10 @@ class Pool:
             self._not_connected(waiter, "connect_timeout", "no answer")
         except ConnectionRefusedError as error:
             self._not_connected(waiter, "connect_refused", str(error))
+        except ssl.SSLCertVerificationError as error:
+            self._not_connected(waiter, "tls_certificate", error.verify_message)
+        except ssl.SSLError as error:
+            self._not_connected(waiter, "tls_failed", getattr(error, "reason", "") or str(error))
         except OSError as error:  # a name that does not resolve, no route, no file descriptor left
             self._not_connected(waiter, "connect_failed", str(error))
         else:
@@ -136,6 +149,8 @@ class Pool:
         """A new connection to the endpoint, which does not count as one of the pool's: the one
         place where connections to endpoints are opened. Raises ``OSError``."""
         try:
+            if self.tls is not None:
+                return await self.tls.connect(factory, self.host, self.port)
             _, connection = await asyncio.get_running_loop().create_connection(
                 factory, self.host, self.port
             )

@@ -13,7 +13,7 @@ import pytest
 from tornado.httputil import HTTPServerRequest
 
 from siger_gateway.config.schema import RegisterConfig
-from siger_gateway.discovery.register import Registrar
+from siger_gateway.discovery.register import Probe, Registrar
 from tests.consul_server import ConsulServer
 from tests.discovery_watch import Answer, FakeAgent, eventually, open_sockets
 
@@ -28,9 +28,9 @@ def consul() -> Iterator[ConsulServer]:
 
 @asynccontextmanager
 async def registrar(
-    address: str, config: RegisterConfig = CONFIG, token: str = ""
+    address: str, config: RegisterConfig = CONFIG, token: str = "", probe: Probe = "http"
 ) -> AsyncIterator[Registrar]:
-    registrar = Registrar(address, token, config, 8080, renew_interval=0.05)
+    registrar = Registrar(address, token, config, 8080, probe=probe, renew_interval=0.05)
     registrar.start()
     try:
         yield registrar
@@ -54,6 +54,39 @@ async def test_the_gateway_appears_at_once_and_passing(consul: ConsulServer) -> 
         assert [(one["Type"], one["Status"]) for one in checks if one["ServiceID"]] == [
             ("http", "passing")
         ]
+
+
+@pytest.mark.parametrize(
+    ("probe", "meta", "check"),
+    [
+        ("http", {}, {"http": "http://[fd00::1]:8080/health/ready"}),
+        (
+            "https",
+            {"protocol": "https"},
+            {"http": "https://[fd00::1]:8080/health/ready", "TLSSkipVerify": True},
+        ),
+        ("tcp", {"protocol": "https"}, {"tcp": "[fd00::1]:8080"}),
+    ],
+)
+async def test_a_gateway_with_tls_says_so_and_is_asked_in_a_way_that_works(
+    probe: Probe, meta: dict[str, str], check: dict[str, Any]
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    def agent(request: HTTPServerRequest) -> Answer:
+        if request.path == "/v1/agent/service/register":
+            told.append(json.loads(request.body))
+        return 200, {}, ""
+
+    config = RegisterConfig(name="edge", address="fd00::1")
+    async with FakeAgent(agent) as fake, registrar(fake.address, config, probe=probe):
+        await eventually(lambda: told, "the registration")
+    assert told[0].get("meta", {}) == meta
+    (found,) = told[0]["checks"]
+    assert {
+        name: found[name] for name in ("http", "tcp", "TLSSkipVerify") if name in found
+    } == check
+    assert found["status"] == "passing"
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,8 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         ("port: [\n", ":2:1: not valid YAML"),
         ("prot: 1\n", ':1:1: prot: unknown key; did you mean "port"?'),
         ("limits: {body: lots}\n", ":1:16: limits.body: expected a size"),
-        ("tls: {cert: c, key: k}\n", ":1:1: tls: not supported yet"),
+        ("grpc: {port: 1}\n", ":1:1: grpc: not supported yet"),
+        ("tls: {cert: c, key: k}\n", ":1:13: tls.cert: c: there is no such file"),
     ],
 )
 def test_a_bad_configuration_is_named_with_file_and_line(
@@ -283,7 +284,7 @@ def test_an_access_log_that_cannot_be_opened_is_said_so(tmp_path: Path, path: st
     done = run("serve", "--config", str(config))
     assert done.returncode == 1
     line = json.loads(done.stderr)
-    assert line["message"] == "cannot open the access log"
+    assert line["message"] == "cannot open a file"
     assert str(tmp_path) in line["error"]
 
 

@@ -149,3 +149,22 @@ async def test_retries_are_a_fifth_of_what_is_active_and_three_at_least() -> Non
         assert [cluster.begin_retry() for _ in range(20)].count(True) == allowed
         assert not cluster.begin_retry()
         cluster.retrying -= allowed
+
+
+async def test_an_address_that_changes_its_protocol_is_another_endpoint() -> None:
+    cluster = Cluster("s", ServiceConfig(consul="s"), ServiceStats())
+    cluster.update((EndpointSpec("a:1"), EndpointSpec("b:1", 1, "https")))
+    plain, secure = cluster.endpoints
+    assert plain.pool.tls is None
+    assert secure.pool.tls is not None
+    cluster.update((EndpointSpec("a:1", 1, "https"), EndpointSpec("b:1", 2, "https")))
+    assert cluster.endpoints[0] is not plain
+    assert plain.pool.retired
+    assert cluster.endpoints[1] is secure
+    assert cluster.endpoints[0].pool.tls is secure.pool.tls  # one context for all
+
+
+async def test_https_of_the_service_holds_where_an_endpoint_says_nothing() -> None:
+    cluster = Cluster("s", ServiceConfig(consul="s", protocol="https"), ServiceStats())
+    cluster.update((EndpointSpec("a:1"), EndpointSpec("b:1", 1, "http")))
+    assert [one.pool.tls is not None for one in cluster.endpoints] == [True, False]

@@ -350,7 +350,7 @@ BAD: list[tuple[str, str, int, str, str]] = [
            " retry: {per_try_timeout: 5s}}"),
      2, "routes[0].retry.per_try_timeout", "has to be shorter than the route's timeout, 5s"),
     # not yet
-    ("planned section", "tls: {cert: a}", 1, "tls", "not supported yet"),
+    ("planned section", "tracing: {otlp_endpoint: a}", 1, "tracing", "not supported yet"),
     ("planned section with a missing variable", "auth: {jwt: {secret: '${SIGER_JWT_SECRET}'}}",
      1, "auth", "not supported yet"),
     ("planned key of a route",

@@ -52,6 +52,25 @@ def test_an_instance_is_an_endpoint_with_its_passing_weight() -> None:
     assert found.skipped == ()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "protocol"),
+    [
+        ({}, ""),
+        ({"Meta": {"protocol": "https"}}, "https"),
+        ({"Meta": {"protocol": "HTTPS"}, "Tags": []}, "https"),
+        ({"Tags": ["a", "https"]}, "https"),
+        ({"Meta": {"other": "1"}, "Tags": ["https"]}, "https"),
+        ({"Meta": {"protocol": "http"}, "Tags": ["https"]}, ""),
+        ({"Meta": {"protocol": "grpc"}}, ""),
+        ({"Tags": ["https-only"]}, ""),
+    ],
+)
+def test_meta_or_a_tag_says_that_an_instance_speaks_https(
+    overrides: dict[str, Any], protocol: str
+) -> None:
+    assert parse_instances([entry(**overrides)]).endpoints[0].protocol == protocol
+
+
 @pytest.mark.parametrize("address", ["", "0.0.0.0", "::", "[::]"])
 def test_an_address_that_names_no_machine_means_the_nodes(address: str) -> None:
     assert addresses(entry(Address=address)) == ["192.0.2.7:9001"]

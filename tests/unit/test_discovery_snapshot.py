@@ -15,6 +15,7 @@ from siger_gateway.config.schema import EndpointSpec
 from siger_gateway.discovery.snapshot import NotASnapshot, Snapshot, Tables, decode, encode
 
 USERS = (EndpointSpec("127.0.0.1:9001", 1), EndpointSpec("[fd00::1]:9002", 3))
+SECURE = EndpointSpec("127.0.0.1:9003", 1, "https")
 TABLES = Tables({"users": USERS, "empty": ()}, ("empty", "users"))
 CONTENT = encode(TABLES, 1000.0)
 
@@ -39,6 +40,16 @@ async def test_what_was_saved_is_loaded(path: Path) -> None:
     assert fresh.load() == TABLES
     assert fresh.age is not None
     assert 0 <= fresh.age < 10
+
+
+def test_an_endpoint_keeps_its_protocol_and_an_older_file_has_none() -> None:
+    content = encode(Tables({"users": (SECURE,)}), 1.0)
+    assert decode(content).services["users"] == (SECURE,)
+    older = content.replace(b',"protocol":"https"', b"")
+    assert older != content
+    assert decode(older).services["users"] == (EndpointSpec("127.0.0.1:9003"),)
+    with pytest.raises(NotASnapshot):
+        decode(content.replace(b'"https"', b'"gopher"'))
 
 
 async def test_closing_writes_at_once_what_was_to_be_written_later(path: Path) -> None:

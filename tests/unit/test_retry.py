@@ -37,6 +37,8 @@ def test_every_combination(method: bytes, replayable: bool, stale: bool) -> None
             "connect_failed",
             "connect_timeout",
             "pending_overflow",
+            "tls_certificate",
+            "tls_failed",
         }
         broken = reason in {"upstream_reset", "upstream_protocol", "response_timeout"}
         crossed_a_close = reason == "upstream_reset" and stale
