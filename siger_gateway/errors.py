@@ -46,7 +46,10 @@ REASONS: Final[dict[str, Reason]] = {
     # The client's request cannot be served as it is.
     "bad_request": Reason(400, "Bad Request", "downstream", "The request is not valid HTTP."),
     "bad_path": Reason(
-        400, "Bad Request", "downstream", "The path holds dot segments or invalid percent-encoding."
+        400,
+        "Bad Request",
+        "downstream",
+        "The path holds dot segments, a backslash or bad encoding.",
     ),
     "no_route": Reason(
         404,
@@ -164,6 +167,13 @@ REASONS: Final[dict[str, Reason]] = {
         retryable=True,
         error="http_response_timeout",
     ),
+    "stream_idle_timeout": Reason(
+        504,
+        "Gateway Timeout",
+        "upstream",
+        "Nothing more came for too long.",
+        error="http_response_timeout",
+    ),
     # The gateway cannot do its work.
     "internal": Reason(
         500,
@@ -171,6 +181,13 @@ REASONS: Final[dict[str, Reason]] = {
         "gateway",
         "The gateway failed; the log knows more.",
         error="proxy_internal_error",
+    ),
+    "loop_detected": Reason(
+        508,
+        "Loop Detected",
+        "gateway",
+        "The request has passed this gateway too often.",
+        error="proxy_loop_detected",
     ),
     "draining": Reason(
         503, "Service Unavailable", "gateway", "This gateway is shutting down.", retryable=True

@@ -253,6 +253,24 @@ def parse_header_name(text: str) -> str:
     return text.lower()
 
 
+def parse_host_header(text: str) -> str:
+    """``preserve``, ``endpoint``, or ``host`` with or without ``:port``.
+
+    :raises BadText: if it is none of these.
+    """
+    if text.lower() in ("preserve", "endpoint"):
+        if text != text.lower():
+            raise BadText("", text.lower())
+        return text
+    if text.startswith("[") and text.endswith("]"):
+        _check_ipv6(text[1:-1])
+    elif ":" in text:
+        return parse_host_port(text)
+    else:
+        _check_host(text)
+    return text
+
+
 def _split(text: str, *, lowest_port: int, host_required: bool) -> None:
     if "://" in text:
         raise BadText("it has no scheme", text.partition("://")[2].rstrip("/"))

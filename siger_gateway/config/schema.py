@@ -56,6 +56,9 @@ HeaderValue = Annotated[str, "header value"]
 Text = Annotated[str, "text"]
 """Any text, with line breaks and tabs."""
 
+HostHeader = Annotated[str, "host header"]
+"""``preserve``, ``endpoint``, or the host to say, with or without a port."""
+
 MOMENT: Final = 0.001
 """Seconds: the shortest timeout that is accepted; below it the event loop has no resolution."""
 
@@ -155,6 +158,10 @@ class ServiceConfig:
     )
     health_check: HealthCheckConfig = _doc("asks each endpoint how it is", HealthCheckConfig)
     outlier: OutlierConfig = _doc("leaves out endpoints that keep failing", OutlierConfig)
+    host_header: HostHeader = _doc(
+        "Host that the endpoints get: preserve (the client's), endpoint (their address), or a name",
+        "preserve",
+    )
     pool: PoolConfig = _doc("connections to each endpoint", PoolConfig)
 
 
@@ -245,6 +252,11 @@ class RouteConfig:
     service: str = _doc("a key of `services`", "")
     strip_prefix: PathPrefix = _doc("removed from the start of the path before forwarding", "")
     timeout: Duration = _doc("to the response head, all attempts together", 30.0, least=MOMENT)
+    stream_idle_timeout: Duration = _doc(
+        "silence in a response body, or in both directions of a tunnel; 0: no limit",
+        300.0,
+        least=0.0,
+    )
     retry: RetryConfig = _doc("when a failed attempt is repeated", RetryConfig)
     split: tuple[SplitConfig, ...] = _doc("or several: [{service, weight}, ...]", ())
     redirect: RedirectConfig = _doc("or another address for the client", RedirectConfig)
@@ -330,7 +342,7 @@ class Config:
         "how long a shutdown waits for what is in flight", 30.0, least=0.0
     )
     trusted_proxies: tuple[Network, ...] = _doc(
-        "whose X-Forwarded-* is believed; empty: nobody's", ()
+        "whose X-Forwarded-* and Forwarded are believed; empty: nobody's", ()
     )
     limits: LimitsConfig = _doc("what one client may cost", LimitsConfig)
     register: RegisterConfig = _doc("how the gateway registers itself in Consul", RegisterConfig)

@@ -13,6 +13,7 @@ from typing import Final, Protocol, cast
 from siger_gateway.http1.headers import Headers, encode_head
 from siger_gateway.http1.message import ProtocolError, Response
 from siger_gateway.http1.parser import ResponseParser
+from siger_gateway.http1.stream import HandedOver
 
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting for a slow service at which the client is no longer read: one read of uvloop."""
@@ -91,14 +92,18 @@ class UpstreamConnection(asyncio.Protocol):
         target: bytes,
         headers: Headers,
         content_length: int | None,
+        upgrade: bytes | None = None,
     ) -> None:
         """Takes the connection for one exchange and sends its request head.
+
+        :param upgrade: the protocols that ``headers`` offer; the response may then have status 101,
+            and ``switch_protocols`` has to follow.
 
         :param content_length: of the body, as in ``headers``; 0: there is none; None: not known,
             the body is sent in chunks. Where there is a body, ``write_end`` has to follow.
         """
         self._consumer = consumer
-        self._parser.expect(method)
+        self._parser.expect(method, upgrade)
         self._chunked = content_length is None
         self._sending = content_length != 0
         if self._chunked:
@@ -125,6 +130,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
+
+    def switch_protocols(self, response: Response, protocol: asyncio.BaseProtocol) -> HandedOver:
+        """Lets ``protocol`` have the transport, after a response with status 101."""
+        self._consumer = None
+        self._transport.set_protocol(protocol)
+        return HandedOver(self._transport, response.take_body(), self.connection_lost)
 
     def release(self) -> None:
         """Back to the pool, unused."""

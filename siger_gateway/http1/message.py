@@ -55,9 +55,10 @@ class Request(Message):
 
     ``content_length`` is None when the body is chunked, 0 when there is none.
     ``path`` is the target up to the ``?``; both are exactly the bytes that the client sent.
+    ``upgrade`` is the protocol that the client would like to go on with, None for nearly all.
     """
 
-    __slots__ = ("content_length", "http10", "keep_alive", "method", "path", "target")
+    __slots__ = ("content_length", "http10", "keep_alive", "method", "path", "target", "upgrade")
 
     def __init__(self, method: bytes, target: bytes, headers: Headers, keep_alive: bool) -> None:
         # As in Message.__init__, without the call: this runs for every request.
@@ -73,6 +74,7 @@ class Request(Message):
         self.http10 = False
         self.keep_alive = keep_alive
         self.content_length: int | None = 0
+        self.upgrade: bytes | None = None
 
     @property
     def has_body(self) -> bool:
@@ -87,12 +89,13 @@ class Response(Message):
     """A response whose head has been parsed. ``until_close``: only the end of the connection
     tells the end of the body (RFC 9112 section 6.3, rule 8)."""
 
-    __slots__ = ("keep_alive", "status", "until_close")
+    __slots__ = ("http10", "keep_alive", "status", "until_close")
 
     def __init__(self, status: int, headers: Headers, keep_alive: bool) -> None:
         Message.__init__(self, headers)
         self.status = status
         self.keep_alive = keep_alive
+        self.http10 = False
         self.until_close = False
 
     def __repr__(self) -> str:

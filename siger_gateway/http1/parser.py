@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httptools
 
-from siger_gateway.http1.headers import Headers, find_all
+from siger_gateway.http1.headers import Headers, find_all, is_token
 from siger_gateway.http1.message import ProtocolError, Request, Response
 
 MAX_FIELDS: Final = 128
@@ -32,6 +32,8 @@ at 64 KiB and less."""
 SLASH: Final = ord("/")
 ZERO: Final = ord("0")
 HASH: Final = ord("#")
+
+NEVER_TUNNELLED: Final = frozenset({b"h2c", b"tls", b"http"})
 
 STEERING: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"upgrade"})
 """Fields about the connection: no trailers (RFC 9110 section 6.5.1)."""
@@ -57,6 +59,7 @@ class RequestParser:
         "_seen_host",
         "_target",
         "error",
+        "held",
         "in_head",
         "started",
     )
@@ -75,6 +78,8 @@ class RequestParser:
         # Bytes fed since the head in progress began or a byte of body came, or a little more.
         self.in_head = False
         self.started: list[Request] = []
+        # What came behind a request for an upgrade: nobody knows yet in which protocol it is.
+        self.held: bytes | None = None
         self.error: ProtocolError | None = None
         self._renew()
 
@@ -93,7 +98,7 @@ class RequestParser:
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrades(data[upgrade.args[0] :])
+            self._on_upgrades(data[upgrade.args[0] :])
         except httptools.HttpParserError as failure:
             self._fail_for(failure)
         current = self._current
@@ -144,14 +149,30 @@ class RequestParser:
         reason = "uri_too_long" if mostly_target else "headers_too_large"
         return ProtocolError(reason, f"The limit is {self._header_limit} bytes.")
 
-    def _ignore_upgrades(self, rest: bytes) -> None:
-        """Goes on, with what follows the head, as if no Upgrade had been asked for (RFC 9110
-        section 7.8 allows that); one read may hold many such heads."""
+    def decline_upgrade(self) -> None:
+        """The last request has been answered in HTTP/1.1: so what is held are further requests."""
+        held, self.held = self.held, None
+        self._feed = self._parser.feed_data
+        if held:
+            self.receive(held)
+
+    def _hold(self, data: bytes) -> None:
+        """Takes the place of llhttp while it is open in which protocol the client goes on."""
+        self.held = (self.held or b"") + data
+
+    def _on_upgrades(self, rest: bytes) -> None:
+        """Waits for the answer to an upgrade that may come about, and goes on as if others had not
+        been asked for (RFC 9110 section 7.8 allows that); one read may hold many such heads."""
         while True:
             request = self.started[-1]
             if request.method == b"CONNECT":  # "CONNECT /path": no proxy is asked like that
                 self.started.remove(request)
                 self._fail(ProtocolError("bad_request", "CONNECT is not served."))
+                return
+            request.upgrade = _upgrade_of(request)
+            if request.upgrade is not None:
+                self.held = rest
+                self._feed = self._hold
                 return
             if request.content_length != 0:
                 self._expect_body(request)
@@ -278,14 +299,14 @@ class RequestParser:
         if len(hosts) > 1:
             raise ProtocolError("bad_request", "More than one Host field.")
         if hosts:
-            if not _is_host(hosts[0]):
+            if not is_host(hosts[0]):
                 raise ProtocolError("bad_request", "The Host field is not valid.")
             self._seen_host = hosts[0]  # a connection nearly always names the same one
         elif not request.http10:
             raise ProtocolError("bad_request", "The Host field is missing.")
 
 
-def _is_host(value: bytes) -> bool:
+def is_host(value: bytes) -> bool:
     """Whether ``value`` is ``uri-host [":" port]`` (RFC 9110 section 7.2), with a host."""
     if value[:1] == b"[":
         name, bracket, rest = value[1:].partition(b"]")
@@ -306,6 +327,21 @@ def _without_leading_zeros(request: Request, length: bytes) -> None:
     ]
 
 
+def _upgrade_of(request: Request) -> bytes | None:
+    """The protocols that the client offers, if the gateway can be a tunnel for them.
+
+    Never ``h2c`` and ``TLS``: what comes after them are requests again, which would pass by all
+    routes and limits. And none with a body before it, which RFC 9110 section 7.8 would allow.
+    """
+    if request.http10 or request.content_length != 0:
+        return None
+    protocols = b", ".join(find_all(request.headers, b"upgrade"))
+    names = [one.strip().partition(b"/")[0].lower() for one in protocols.split(b",")]
+    if not all(is_token(name) and name not in NEVER_TUNNELLED for name in names):
+        return None
+    return protocols
+
+
 def _ignore(data: bytes) -> None:
     """Takes the place of llhttp after a fault: where the next message begins is not known."""
 
@@ -323,6 +359,7 @@ class ResponseParser:
         "_headers",
         "_method",
         "_parser",
+        "_upgrade",
         "informational",
         "overrun",
         "response",
@@ -330,6 +367,7 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self._method = b""
+        self._upgrade: bytes | None = None
         self._headers: Headers = []
         self._fed = 0
         self.response: Response | None = None
@@ -341,9 +379,14 @@ class ResponseParser:
         self._parser: Any = httptools.HttpResponseParser(self)
         self._feed = self._parser.feed_data
 
-    def expect(self, method: bytes) -> None:
-        """A request with this method has been sent; what comes now is its response."""
+    def expect(self, method: bytes, upgrade: bytes | None = None) -> None:
+        """A request with this method has been sent; what comes now is its response.
+
+        :param upgrade: the protocols offered. A response that chooses one of them has status 101
+            and never becomes complete; its body is what the service has sent in that protocol.
+        """
         self._method = method
+        self._upgrade = upgrade
         self.response = None
         self._fed = 0
 
@@ -352,8 +395,13 @@ class ResponseParser:
         self._fed += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserUpgrade:  # a 101 behind the response, else it was refused
-            self.overrun = True
+        except httptools.HttpParserUpgrade as upgrade:
+            response = self.response
+            if response is not None and response.status == 101 and not self.overrun:
+                response.append(data[upgrade.args[0] :])
+                response.complete = False
+            else:  # a 101 behind the response, else it was refused
+                self.overrun = True
         except httptools.HttpParserError as failure:
             cause = failure.__context__
             if not isinstance(cause, _HeadOnly):
@@ -393,12 +441,16 @@ class ResponseParser:
         status: int = parser.get_status_code()
         response = Response(status, headers, parser.should_keep_alive())
         fields = response.fields
-        if (
-            not response.keep_alive or b"connection" in fields or b"proxy-connection" in fields
-        ) and parser.get_http_version() not in ("1.1", "1.0"):  # else it can only be HTTP/1.1
-            raise ProtocolError("upstream_protocol", "Neither HTTP/1.1 nor HTTP/1.0.")
+        if not response.keep_alive or b"connection" in fields or b"proxy-connection" in fields:
+            version = parser.get_http_version()  # else it can only be HTTP/1.1
+            if version not in ("1.1", "1.0"):
+                raise ProtocolError("upstream_protocol", "Neither HTTP/1.1 nor HTTP/1.0.")
+            response.http10 = version == "1.0"
         if status < 200:
-            if status < 100 or status == 101:  # no Upgrade was asked for
+            if status == 101 and self._switches(response):
+                self.response = response
+                return
+            if status < 100 or status == 101:
                 raise ProtocolError("upstream_protocol", f"Unexpected status {status}.")
             self.informational.append(response)
             return
@@ -415,10 +467,17 @@ class ResponseParser:
             # Of the whitespace that may stand behind it, llhttp takes spaces but no tab.
             if len(codings) > 1 or codings[0].rstrip(b" ").lower() != b"chunked":
                 raise ProtocolError("upstream_protocol", "Unknown transfer coding.")
-            if parser.get_http_version() != "1.1":  # RFC 9112 section 6.1: not to be relied on
+            if response.http10:  # RFC 9112 section 6.1: not to be relied on
                 response.keep_alive = False
         elif b"content-length" not in fields and status != 204 and status != 304:
             response.until_close = True
+
+    def _switches(self, response: Response) -> bool:
+        """Whether it goes on in a protocol that it was offered (RFC 9110 section 7.8)."""
+        if self._upgrade is None or not self._parser.should_upgrade():
+            return False
+        offered = [one.strip() for one in self._upgrade.lower().split(b",")]
+        return response.fields[b"upgrade"].lower() in offered
 
     def on_body(self, body: bytes) -> None:
         if self.response is not None and not self.overrun:

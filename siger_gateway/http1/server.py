@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
 from siger_gateway.http1.message import ProtocolError, Request
 from siger_gateway.http1.parser import RequestParser
-from siger_gateway.http1.stream import Consumer
+from siger_gateway.http1.stream import Consumer, HandedOver
 
 if TYPE_CHECKING:
     from siger_gateway.http1.listener import Listener
@@ -127,7 +127,7 @@ class DownstreamConnection(asyncio.Protocol):
             self._start_waiting()
         elif not self._ended:
             self._hand_on_body(self._request)
-        if parser.started and not self._lingering:
+        if (parser.started or parser.held) and not self._lingering:
             self._queue_paused = True
             self._transport.pause_reading()
         if parser.in_head and not self.head_since:
@@ -285,9 +285,25 @@ class DownstreamConnection(asyncio.Protocol):
             # The body that is still coming would be read for nothing, perhaps gigabytes of it.
             self._linger()
         else:
+            if request.upgrade is not None:
+                self._stay()
             self.resume_reading()
             if self._parser.started or self._parser.error is not None:
                 self._start_waiting()
+
+    def _stay(self) -> None:
+        """The client goes on in HTTP/1.1."""
+        self._parser.decline_upgrade()
+        if self._queue_paused and not (self._parser.started or self._parser.held):
+            self._queue_paused = False
+            self._transport.resume_reading()
+
+    def switch_protocols(self, headers: Headers, protocol: asyncio.BaseProtocol) -> HandedOver:
+        self.head_sent = True
+        self._consumer = None
+        self._transport.write(encode_head(STATUS_LINES[101], headers))
+        self._transport.set_protocol(protocol)
+        return HandedOver(self._transport, self._parser.held or b"", self.connection_lost)
 
     def _linger(self) -> None:
         self._lingering = True

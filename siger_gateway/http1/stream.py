@@ -8,10 +8,26 @@ and answers through the ``DownstreamStream``. No call blocks; backpressure is ex
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import ProtocolError, Request
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A transport that goes on in another protocol than HTTP (RFC 9110 section 7.8).
+
+    ``early`` is what the peer has already sent in it. ``closed`` has to be called with what the new
+    protocol's ``connection_lost`` is called with: whoever had the transport still counts it.
+    """
+
+    transport: asyncio.Transport
+    early: bytes
+    closed: Callable[[Exception | None], None]
 
 
 class DownstreamStream(Protocol):
@@ -25,13 +41,11 @@ class DownstreamStream(Protocol):
     def scheme(self) -> bytes:
         """``http`` or ``https``."""
 
-    @property
-    def bytes_in(self) -> int:
-        """Body bytes of the request so far."""
+    bytes_in: int
+    """Body bytes of the request so far."""
 
-    @property
-    def bytes_out(self) -> int:
-        """Body bytes of the response so far."""
+    bytes_out: int
+    """Body bytes of the response so far."""
 
     @property
     def head_sent(self) -> bool:
@@ -52,6 +66,10 @@ class DownstreamStream(Protocol):
 
     def send_end(self, trailers: Headers) -> None:
         """The response is complete. The stream is no longer the consumer's."""
+
+    def switch_protocols(self, headers: Headers, protocol: asyncio.BaseProtocol) -> HandedOver:
+        """Answers 101 to a request with ``upgrade`` and lets ``protocol`` have the transport. No
+        call of the consumer comes any more."""
 
     def abort(self) -> None:
         """Breaks off so that the client cannot take what it has for the whole (RFC 9112 8)."""

@@ -36,6 +36,11 @@ class TimeoutQueue:
     def add(self, thing: Expiring) -> None:
         self._deadlines[thing] = self.now + self.seconds + TICK
 
+    def again(self, thing: Expiring) -> None:
+        """The time of ``thing``, which is queued or not, begins anew."""
+        self._deadlines.pop(thing, None)
+        self._deadlines[thing] = self.now + self.seconds + TICK
+
     def discard(self, thing: Expiring) -> None:
         self._deadlines.pop(thing, None)
 

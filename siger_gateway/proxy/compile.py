@@ -8,7 +8,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from siger_gateway.config.actions import actions_of
 from siger_gateway.config.schema import RouteConfig
-from siger_gateway.http1.timeouts import Ticker
+from siger_gateway.http1.timeouts import Ticker, TimeoutQueue
 from siger_gateway.proxy.answer import compile_reply
 from siger_gateway.proxy.edits import compile_edits
 from siger_gateway.proxy.retry import RetryPolicy
@@ -67,9 +67,13 @@ class Compiler:
             weights[0][0] if weights else self._cluster(config.service),
             self._ticker.queue(config.timeout),
             RetryPolicy.of(retry.attempts, retry.on),
-            self._ticker.queue(retry.per_try_timeout) if retry.per_try_timeout else None,
+            self._queue(retry.per_try_timeout),
+            self._queue(config.stream_idle_timeout),
             rewrite=rewrite,
             split=Split(weights) if weights else None,
             request_edits=compile_edits(config.headers.request),
             response_edits=compile_edits(config.headers.response),
         )
+
+    def _queue(self, seconds: float) -> TimeoutQueue | None:
+        return self._ticker.queue(seconds) if seconds else None

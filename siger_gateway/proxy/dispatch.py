@@ -20,7 +20,12 @@ from siger_gateway.http1.tornado import TornadoConsumer
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.answer import LocalAnswer
 from siger_gateway.proxy.exchange import Exchange
-from siger_gateway.proxy.forwarded import TrustedProxies, forwarding_headers, request_id
+from siger_gateway.proxy.forwarded import (
+    TrustedProxies,
+    forwarding_headers,
+    has_looped,
+    request_id,
+)
 from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
 from siger_gateway.proxy.route import AnswerRoute, LocalRoute, ProxyRoute, Route
 from siger_gateway.routing.path import is_plain, normalize
@@ -51,6 +56,8 @@ class Dispatcher:
         started = perf_counter()
         self._accounts.metrics.in_flight += 1
         identity = request_id(request.fields)
+        if b"via" in request.fields and has_looped(request):
+            return self._refusal(request, stream, identity, started, "loop_detected")
         path = request.path
         if not is_plain(path):
             normal = normalize(path)

@@ -25,7 +25,13 @@ from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.account import Accounts
-from siger_gateway.proxy.forwarded import NOT_FORWARDED, NOT_IN_TRAILERS, VIA
+from siger_gateway.proxy.forwarded import (
+    NOT_FORWARDED,
+    NOT_IN_TRAILERS,
+    VIA,
+    VIA_1_0,
+    with_host,
+)
 from siger_gateway.proxy.retry import (
     IDEMPOTENT,
     MAX_RETRY_AFTER,
@@ -35,6 +41,7 @@ from siger_gateway.proxy.retry import (
     retry_after,
 )
 from siger_gateway.proxy.route import ProxyRoute
+from siger_gateway.proxy.tunnel import Tunnel
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 
 NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
@@ -215,11 +222,18 @@ class Exchange:
         request = self._request
         headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
         headers += self._forwarding
+        host = self._cluster.host
+        if host is not None and self._endpoint is not None:
+            headers = with_host(headers, host or self._endpoint.address.encode())
         edits = self._route.request_edits
         if edits is not None:
             headers = edits.apply(headers)
-        connection.begin(self, request.method, self._target, headers, request.content_length)
-        if request.content_length != 0:
+        upgrade = request.upgrade
+        if upgrade is not None:
+            headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
+        length = request.content_length
+        connection.begin(self, request.method, self._target, headers, length, upgrade)
+        if length != 0:
             self._send_waiting_body(connection)
 
     # Phase: relay body.
@@ -239,6 +253,8 @@ class Exchange:
             self._connection.write_data(data)
             if self._kept >= 0:
                 self._keep(data)
+            if self._response_begun and self._route.streaming is not None:
+                self._route.streaming.again(self)
         elif not self._response_begun:
             self._body = [*(self._body or ()), data]
             if not self._awaiting_body:
@@ -295,14 +311,21 @@ class Exchange:
             route.trying.discard(self)
         self._response_begun = True
         self._status = status
+        if status == 101:
+            self._switch_protocols(response)
+            return
         fields = response.fields
         headers = end_to_end(response.headers, fields, NOT_RETURNED)
         if route.response_edits is not None:
             headers = route.response_edits.apply(headers)
         headers.append((b"x-request-id", self._request_id))
-        headers.append(VIA)
+        headers.append(VIA_1_0 if response.http10 else VIA)
         if response.complete:
             self._connection = None  # it is back in the pool and somebody else's
+            if not self._request.complete:  # the rest of it is not awaited (RFC 9112 section 9.6)
+                self._stream.close_after_response()
+        elif route.streaming is not None:
+            route.streaming.again(self)
         sized = b"content-length" in fields
         self._stream.send_head(status, headers, response.take_body(), sized=sized)
         if response.complete:
@@ -327,8 +350,13 @@ class Exchange:
         return True
 
     def on_response_data(self, response: Response) -> None:
+        streaming = self._route.streaming
         if response.complete:
             self._connection = None
+            if streaming is not None:
+                streaming.discard(self)
+        elif streaming is not None:
+            streaming.again(self)
         data = response.take_body()
         if data:
             self._stream.send_data(data)
@@ -338,10 +366,33 @@ class Exchange:
     def pause_response(self) -> None:
         if self._connection is not None:
             self._connection.pause_reading()
+            if self._route.streaming is not None:  # the silence is not the service's
+                self._route.streaming.discard(self)
 
     def resume_response(self) -> None:
         if self._connection is not None:
             self._connection.resume_reading()
+            if self._response_begun and self._route.streaming is not None:
+                self._route.streaming.again(self)
+
+    def _switch_protocols(self, response: Response) -> None:
+        """The service goes on in another protocol: from now on the exchange is a tunnel."""
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        headers = end_to_end(response.headers, response.fields, NOT_IN_INFORMATIONAL)
+        headers += [(b"connection", b"upgrade"), (b"upgrade", response.fields[b"upgrade"])]
+        headers += [(b"x-request-id", self._request_id), VIA]
+        tunnel = Tunnel(self._route.streaming, self._tunnel_ended)
+        tunnel.begin(
+            self._stream.switch_protocols(headers, tunnel.client),
+            connection.switch_protocols(response, tunnel.service),
+        )
+
+    def _tunnel_ended(self, tunnel: Tunnel, reason: str) -> None:
+        self._release_endpoint()
+        self._judge(0 if reason == "upstream_reset" else 101)
+        self._stream.bytes_in, self._stream.bytes_out = tunnel.client.sent, tunnel.service.sent
+        self._account(101, reason, "")
 
     # Phase: release. The connection has gone back to its pool by itself.
 
@@ -377,6 +428,8 @@ class Exchange:
         """Gives up the attempt, whatever its phase."""
         if self._route.trying is not None:
             self._route.trying.discard(self)
+        if self._route.streaming is not None:
+            self._route.streaming.discard(self)
         if self._waiting and self._endpoint is not None:
             self._waiting = False
             self._endpoint.pool.give_up(self)
@@ -391,7 +444,7 @@ class Exchange:
         connection, self._connection = self._connection, None
         if self._response_begun:
             self._observe_failure()
-            self._release_endpoint()
+            self._end_attempt()
             self._account(self._status, reason, detail)
             self._stream.abort()
         else:
@@ -399,7 +452,12 @@ class Exchange:
             self._attempt_failed(reason, detail)
 
     def on_timeout(self, queue: TimeoutQueue) -> None:
-        if queue is self._route.waiting:
+        if self._response_begun:
+            self._observe_failure()
+            self._abandon()
+            self._account(self._status, "stream_idle_timeout", "")
+            self._stream.abort()
+        elif queue is self._route.waiting:
             detail = "no connection was free" if self._waiting else "no response head"
             self._cluster.stats.outcomes["response_timeout"] += 1
             if self._connection is not None and self._request.complete:  # else a slow client

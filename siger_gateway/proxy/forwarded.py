@@ -1,8 +1,9 @@
 """Who the client is, and the header fields that tell a service about it.
 
-``X-Forwarded-*`` from a client is a claim. It is believed only when the connection comes from one
-of ``trusted_proxies``; otherwise it is removed, so that a service behind the gateway can rely on
-what it sees. The same goes, always, for the identity fields that only the gateway may set.
+``X-Forwarded-*`` and ``Forwarded`` from a client are claims. They are believed only when the
+connection comes from one of ``trusted_proxies``; otherwise they are replaced, so that a service
+behind the gateway can rely on what it sees. The identity fields that only the gateway may set are
+removed always.
 """
 
 from __future__ import annotations
@@ -14,12 +15,22 @@ from itertools import product
 from random import getrandbits
 from typing import Final
 
-from siger_gateway.http1.headers import HOP_BY_HOP, NEVER_DROPPED, Headers, find_all
+from siger_gateway.http1.headers import HOP_BY_HOP, NEVER_DROPPED, Header, Headers, find_all
 from siger_gateway.http1.message import Request
+from siger_gateway.http1.parser import is_host
 from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.proxy import forwarded_field
 
 VIA: Final = (b"via", b"1.1 siger")
-"""RFC 9110 section 7.6.3; a proxy that sees its own name knows of a loop."""
+VIA_1_0: Final = (b"via", b"1.0 siger")
+"""RFC 9110 section 7.6.3: the version in which the message came; a line of its own is an addition
+to a list."""
+
+MAX_PASSES: Final = 10
+"""Gateways of this name that a request may have come through: more of them are a loop."""
+
+SCHEMES: Final = frozenset({b"http", b"https", b"ws", b"wss"})
+"""What a trusted proxy may call the scheme that the client used."""
 
 TE_TRAILERS: Final[Headers] = [(b"te", b"trailers"), (b"connection", b"te")]
 """Said to the service in the client's place: trailers are passed on, codings are not."""
@@ -91,9 +102,8 @@ class TrustedProxies:
         """The client's address: the last one in the chain that is not itself trusted."""
         if peer not in self:
             return peer
-        chain = b",".join(find_all(request.headers, b"x-forwarded-for")).decode("latin-1")
         client = peer
-        for hop in reversed([hop.strip() for hop in chain.split(",") if hop.strip()]):
+        for hop in reversed(_chain(request)):
             try:
                 client = str(_address(hop))
             except ValueError:
@@ -101,6 +111,26 @@ class TrustedProxies:
             if client not in self:
                 break
         return client
+
+
+def _hops(chain: list[bytes]) -> list[str]:
+    hops = [hop.strip() for hop in b",".join(chain).split(b",")]
+    return [hop.decode("latin-1") for hop in hops if hop]
+
+
+def _chain(request: Request) -> list[str]:
+    """The hops that ``X-Forwarded-For`` names, or ``Forwarded`` where there is none."""
+    chain = find_all(request.headers, b"x-forwarded-for")
+    if not chain and b"forwarded" in request.fields:
+        elements = forwarded_field.parse(find_all(request.headers, b"forwarded"))
+        return [one.get(b"for", b"unknown").decode("latin-1") for one in elements]
+    return _hops(chain)
+
+
+def has_looped(request: Request) -> bool:
+    """Whether a request with a ``Via`` has passed gateways of this name too often."""
+    members = b",".join(find_all(request.headers, b"via")).split(b",")
+    return sum(member.strip().endswith(b" siger") for member in members) > MAX_PASSES
 
 
 def _address(hop: str) -> IPv4Address | IPv6Address:
@@ -124,21 +154,14 @@ def forwarding_headers(
 ) -> Headers:
     """The fields that the gateway adds to a request for a service."""
     fields = request.fields
-    peer = stream.peer.encode()
-    scheme = stream.scheme
     host = fields.get(b"host", b"")
+    origin = _origins.get((stream.peer, stream.scheme, host))
+    if origin is None:
+        origin = _origin(stream.peer, stream.scheme, host)
     if trusted is not None and stream.peer in trusted:
-        chain = find_all(request.headers, b"x-forwarded-for")
-        peer = b", ".join([*chain, peer])
-        scheme = fields.get(b"x-forwarded-proto", scheme)
-        host = fields.get(b"x-forwarded-host", host)
-    headers = [
-        (b"x-forwarded-for", peer),
-        (b"x-forwarded-proto", scheme),
-        (b"x-forwarded-host", host),
-        (b"x-request-id", request_id),
-        VIA,
-    ]
+        origin = _vouched(request, stream, origin)
+    via = VIA_1_0 if request.http10 else VIA
+    headers = [*origin, (b"x-request-id", request_id), via]
     if b"host" not in fields:  # HTTP/1.0; a service of HTTP/1.1 wants one (RFC 9112 section 3.2)
         headers.append((b"host", b""))
     if b"te" in fields and accepts_trailers(request.headers):
@@ -149,3 +172,82 @@ def forwarding_headers(
         ids = hexlify(getrandbits(192).to_bytes(24, "big"))  # half the cost of formatting two ints
         headers.append((b"traceparent", b"00-%b-%b-01" % (ids[:32], ids[32:])))
     return headers
+
+
+def with_host(headers: Headers, host: bytes) -> Headers:
+    """``headers`` with another Host, for services that answer to their own name only."""
+    return [(name, host if name == b"host" else value) for name, value in headers]
+
+
+Origin = tuple[Header, Header, Header, Header]
+"""``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``Forwarded``."""
+
+_origins: dict[tuple[str, bytes, bytes], Origin] = {}
+"""What is said of a peer, the scheme and the host that it asked for: a connection nearly always
+asks for the same host, so that ``Forwarded`` costs no more than the bytes of the field."""
+
+MAX_ORIGINS: Final = 1024
+"""How many are remembered, of which each takes about 1 KiB."""
+MAX_HOST: Final = 255
+"""Bytes of a host that is remembered: the longest name in the DNS (RFC 1035 section 2.3.4)."""
+
+
+def _origin(peer: str, scheme: bytes, host: bytes) -> Origin:
+    origin = (
+        (b"x-forwarded-for", peer.encode()),
+        (b"x-forwarded-proto", scheme),
+        (b"x-forwarded-host", host),
+        (b"forwarded", forwarded_field.element(peer, scheme, host)),
+    )
+    if len(host) <= MAX_HOST:
+        if len(_origins) >= MAX_ORIGINS:
+            _origins.clear()
+        _origins[peer, scheme, host] = origin
+    return origin
+
+
+def _vouched(request: Request, stream: DownstreamStream, origin: Origin) -> Origin:
+    """``origin``, appended to what a trusted proxy says; of the two kinds of fields that there are
+    for it, one that is missing is made of the other (RFC 7239 section 7.4)."""
+    said = find_all(request.headers, b"forwarded")
+    elements = forwarded_field.parse(said)
+    chain = find_all(request.headers, b"x-forwarded-for")
+    if not chain and elements:
+        chain = [one.get(b"for", b"unknown") for one in elements]
+    first = elements[0] if elements else {}
+    scheme = _first(request, b"x-forwarded-proto").lower() or first.get(b"proto", b"").lower()
+    if scheme not in SCHEMES:
+        scheme = stream.scheme
+    host = _first(request, b"x-forwarded-host") or first.get(b"host", b"")
+    own = origin[2][1]
+    if host != own and not is_host(host):
+        host = own
+    if not elements:
+        said = _as_elements(chain, scheme, host)
+    return (
+        (b"x-forwarded-for", b", ".join([*chain, origin[0][1]])),
+        (b"x-forwarded-proto", scheme),
+        (b"x-forwarded-host", host),
+        (b"forwarded", b", ".join([*said, origin[3][1]])),
+    )
+
+
+def _first(request: Request, name: bytes) -> bytes:
+    """The first member of a list that each proxy may have added to."""
+    if name not in request.fields:
+        return b""
+    return find_all(request.headers, name)[0].partition(b",")[0].strip()
+
+
+def _as_elements(chain: list[bytes], scheme: bytes, host: bytes) -> list[bytes]:
+    """``X-Forwarded-*`` as elements of ``Forwarded``; scheme and host are what the client used."""
+    nodes = []
+    for hop in _hops(chain):
+        try:
+            nodes.append(str(_address(hop)))
+        except ValueError:
+            nodes.append("")
+    if not nodes:
+        return []
+    rest = [b"for=" + forwarded_field.node(address) for address in nodes[1:]]
+    return [forwarded_field.element(nodes[0], scheme, host), *rest]

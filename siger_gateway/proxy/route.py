@@ -45,6 +45,7 @@ class ProxyRoute:
     :param cluster: of a split, the first one.
     :param waiting: exchanges until their response head has come.
     :param trying: the same for one attempt; None: nothing but ``waiting`` limits an attempt.
+    :param streaming: exchanges after the head, as long as something comes; None: for ever.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ProxyRoute:
     waiting: TimeoutQueue
     retry: RetryPolicy
     trying: TimeoutQueue | None
+    streaming: TimeoutQueue | None = None
     rewrite: Rewrite | None = None
     split: Split | None = None
     request_edits: Edits | None = None

@@ -4,7 +4,10 @@
   matches as ``/admin``. Every other encoding stays as it is: ``%2F`` is data, not a separator.
 - Empty segments do not count: ``//admin`` matches as ``/admin``.
 - Dot segments, plain or encoded, with or without a ``;parameter``, are refused: clients resolve
-  them before sending (RFC 3986 section 6.2.2.3), so only somebody who wants out sends them.
+  them before sending (RFC 3986 section 6.2.2.3), so only somebody who wants out sends them. Also
+  where an encoded slash or backslash would make one, for a service that decodes first.
+- A backslash is refused: it is no character of a URI (RFC 3986 section 2), and for some services
+  it is a slash.
 - Case counts.
 
 This is for matching. What is forwarded are the client's own bytes; ``rewrite`` moves them.
@@ -16,6 +19,7 @@ from typing import Final
 
 _HEX: Final = b"0123456789abcdefABCDEF"
 PERCENT: Final = ord("%")
+BACKSLASH: Final = ord("\\")
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 )
@@ -24,7 +28,12 @@ _UNRESERVED: Final = frozenset(
 def is_plain(path: bytes) -> bool:
     """Whether ``path`` is certainly its own normal form: the case of nearly every request."""
     # For a single byte, ``in`` with its code is several times faster than with a bytes object.
-    return PERCENT not in path and path.find(b"/.") < 0 and path.find(b"//") < 0
+    return (
+        PERCENT not in path
+        and BACKSLASH not in path
+        and path.find(b"/.") < 0
+        and path.find(b"//") < 0
+    )
 
 
 def normalize(path: bytes) -> bytes | None:
@@ -41,13 +50,22 @@ def normalize(path: bytes) -> bytes | None:
                 return None
             parts.append(bytes((byte,)) + part[2:] if byte in _UNRESERVED else b"%" + part)
         path = b"".join(parts)
+    if b"\\" in path or _climbs(path):
+        return None
     segments = path.split(b"/")
-    for segment in segments:
-        if segment[:1] == b"." and segment.partition(b";")[0] in (b".", b".."):
-            return None
     if b"//" in path:
         last = b"/" if path.endswith(b"/") else b""
         path = b"/" + b"/".join(filter(None, segments))
         if last and path != b"/":
             path += last
     return path
+
+
+def _climbs(path: bytes) -> bool:
+    """Whether a segment is a dot segment, also for a service that decodes first."""
+    if b"%" in path:
+        path = path.lower().replace(b"%2f", b"/").replace(b"%5c", b"/").replace(b"%3b", b";")
+    return any(
+        segment[:1] == b"." and segment.partition(b";")[0] in (b".", b"..")
+        for segment in path.split(b"/")
+    )

@@ -57,6 +57,8 @@ class Endpoint:
         return self.healthy and not self.ejected
 
 
+HOSTS: Final[dict[str, bytes | None]] = {"preserve": None, "endpoint": b""}
+
 Observer = Callable[[Endpoint, int, float], None]
 """Told what came of each attempt on an endpoint: the status when the head of the response is there,
 or 0 when there was none or it broke off, and the seconds from the start of the attempt."""
@@ -76,6 +78,7 @@ class Cluster:
         "_rebalanced",
         "config",
         "endpoints",
+        "host",
         "name",
         "observe",
         "outlier",
@@ -88,6 +91,8 @@ class Cluster:
         self.config = config
         self.stats = stats
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.host = HOSTS.get(config.host_header, config.host_header.encode())
+        """What the service gets as Host: None the client's, b"" the endpoint's address."""
         self.retrying = 0
         """Retries under way, waiting for their turn or on an endpoint, of those that count."""
         self.observe: Observer | None = None

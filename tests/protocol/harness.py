@@ -26,6 +26,8 @@ class Scripted:
     seen: list[bytes] = field(default_factory=list)
     """Every request, byte for byte, but for sentinels."""
     answers: list[tuple[bytes, bool]] = field(default_factory=list)
+    early: bool = False
+    """Answers before the body of a request has come, and never reads it."""
     connections: int = 0
     sentinel_on: int = 0
     """The number of the connection that the last sentinel came on."""
@@ -86,7 +88,7 @@ class Scripted:
                 b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 8\r\n\r\nsentinel"
             )
             return False
-        self.seen.append(head + await _body(head, reader))
+        self.seen.append(head if self.early else head + await _body(head, reader))
         answer, closes = self.answers.pop(0) if self.answers else (OK, False)
         if answer is OK and head.startswith(b"HEAD "):
             answer = OK[:-2]
@@ -139,11 +141,15 @@ def without_added(request: bytes) -> bytes:
     lines = head.split(b"\r\n")
     hosts = [line.removeprefix(b"host: ") for line in lines if line.startswith(b"host: ")]
     assert len(hosts) == 1, f"one Host for the service: {lines}"
+    (host,) = hosts
+    quoted = b'"%b"' % host if set(host) & set(b":[]") else host
+    via = b"via: 1.1 siger" if b"via: 1.1 siger" in lines else b"via: 1.0 siger"
     for own in (
         b"x-forwarded-for: 127.0.0.1",
         b"x-forwarded-proto: http",
-        b"x-forwarded-host: " + (hosts[0] if hosts != [b""] else b""),
-        b"via: 1.1 siger",
+        b"x-forwarded-host: " + host,
+        b"forwarded: for=127.0.0.1;proto=http" + (b";host=" + quoted if host else b""),
+        via,
     ):
         lines.reverse()
         lines.remove(own)
@@ -154,10 +160,14 @@ def without_added(request: bytes) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def without_added_to_response(raw: bytes) -> bytes:
-    """What a client got, without the fields that the gateway adds to the final head."""
+def without_added_to_response(raw: bytes, version: bytes) -> bytes:
+    """What a client got, without the fields that the gateway adds to the final head.
+
+    :param version: of the service's answer, for ``Via`` (RFC 9110 section 7.6.3).
+    """
     lines = raw.split(b"\r\n")
-    kept = [line for line in lines if not line.startswith((b"x-request-id: ", b"via: 1.1 siger"))]
+    added = (b"x-request-id: ", b"via: %b siger" % version)
+    kept = [line for line in lines if not line.startswith(added)]
     if len(kept) == len(lines) - 2 and b"connection: close" in kept:
         kept.remove(b"connection: close")
     return b"\r\n".join(kept)

@@ -89,6 +89,16 @@ CLAIMS: list[RequestCase] = [
     ),
 ]
 
+CLAIMS.append(
+    answered(
+        "9110 7.6.3",
+        "Via that names us eleven times is a loop",
+        GET + b"Via: 1.1 siger" + 10 * b", 1.1 siger" + b"\r\n\r\n",
+        508,
+        "loop_detected",
+    )
+)
+
 EXPECT: list[RequestCase] = [
     forwarded(
         "9110 10.1.1",
@@ -217,7 +227,6 @@ PATHS: list[RequestCase] = [
             b"/a?b=../c",
             b"/a?%00",
             b"/a%5Cb",
-            b"/a\\b",
         ),
     ),
     *map(
@@ -228,6 +237,11 @@ PATHS: list[RequestCase] = [
         bad_path,
         (b"/.%2e/a", b"/a/%2e", b"/..;a/b", b"/..;/b", b"/.;a/b", b"/%00", b"/a%0d%0ab", b"/%7f"),
     ),
+    *map(
+        bad_path, (b"/..%2fa", b"/a%2F..%2Fb", b"/a/..%5Cb", b"/%2e%2e%2fa", b"/a%5c.", b"/..%2f;x")
+    ),
+    *map(bad_path, (b"/a\\b", b"/..\\a", b"/a\\..\\b")),
+    *map(path, (b"/a%2f...%2fb", b"/a%2f.b", b"/a?b=\\..\\c", b"/a;..")),
     *map(bad_path, (b"/%zz", b"/%", b"/a%2", b"/%u002e")),
 ]
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.protocol import requests_framing, requests_meaning, requests_syntax
-from tests.protocol.cases import RequestCase
+from tests.protocol.cases import SMUGGLED, RequestCase
 from tests.protocol.harness import (
     Scripted,
     next_answer,
@@ -70,6 +70,30 @@ async def test_a_request_is_forwarded_exactly_or_refused_and_never_half_seen(
             assert await read_to_end(client) == b""
     await sentinel(gateway)
     assert tuple(map(without_added, service.seen)) == case.seen
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 40", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+async def test_an_answer_before_the_body_makes_no_request_of_the_body(
+    framing: bytes, expect: bytes, ends: Ends
+) -> None:
+    """RFC 9112 section 9.3, [0.CL] and the desyncs by early answers: what was to be the body is
+    neither the client's next request nor, on a connection used again, somebody else's."""
+    gateway, service = ends
+    service.seen.clear()
+    service.early = True
+    async with gateway.connect() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + expect + framing + b"\r\n\r\n")
+        answer = await next_answer(client, b"POST")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        used = service.connections
+        await client.send(SMUGGLED + 4 * b"0\r\n\r\n")
+        assert await read_to_end(client) == b""
+    service.early = False
+    await service.wait_closed(used)
+    await sentinel(gateway)
+    assert service.sentinel_on == used + 1
+    assert len(service.seen) == 1
 
 
 async def test_every_case_has_a_name_of_its_own_and_names_its_section() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given as given_values
+from hypothesis import strategies as st
 
 from siger_gateway.http1.headers import HOP_BY_HOP, Headers, encode_head, end_to_end, is_token
 from siger_gateway.http1.message import Request
+from siger_gateway.proxy import forwarded, forwarded_field
 from siger_gateway.proxy.exchange import Exchange
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,
@@ -178,7 +181,7 @@ def test_what_only_the_gateway_may_say_is_not_taken_from_a_client(
     told = for_the_service(request((name, value), (b"x-own", b"kept")), peer, None)
     said = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
     assert told[b"x-own"] == [b"kept"]
-    assert (name in told) == (name in said)
+    assert (name in told) == (name in said | {b"forwarded"})
     assert value not in told.get(name, [])
     assert told[b"x-forwarded-for"] == [peer.encode()]
 
@@ -186,7 +189,8 @@ def test_what_only_the_gateway_may_say_is_not_taken_from_a_client(
 def test_all_claims_at_once_from_a_stranger_leave_no_trace() -> None:
     told = for_the_service(request(*CLAIMS), "203.0.113.5")
     own = {b"host", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via"}
-    assert set(told) == own | {b"x-request-id", b"traceparent"}
+    assert set(told) == own | {b"x-request-id", b"traceparent", b"forwarded"}
+    assert told[b"forwarded"] == [b"for=203.0.113.5;proto=http;host=a"]
     assert all(len(values) == 1 for values in told.values())
     assert told[b"x-forwarded-for"] == [b"203.0.113.5"]
     assert told[b"x-forwarded-host"] == [b"a"]
@@ -204,7 +208,9 @@ def test_a_trusted_proxy_is_believed_about_the_client_and_never_about_the_user()
     assert told[b"x-forwarded-for"] == [b"6.6.6.6, 127.0.0.1, 10.0.0.1, 10.0.0.9"]
     assert told[b"x-forwarded-proto"] == [b"https"]
     assert told[b"x-forwarded-host"] == [b"evil"]
-    for name in (b"x-user-id", b"x_user_id", b"x-user-role", b"x-real-ip", b"forwarded"):
+    theirs = b"for=127.0.0.1;proto=https"
+    assert told[b"forwarded"] == [theirs + b", for=10.0.0.9;proto=http;host=a"]
+    for name in (b"x-user-id", b"x_user_id", b"x-user-role", b"x-real-ip"):
         assert name not in told
 
 
@@ -304,3 +310,141 @@ def test_trailers_cannot_say_what_only_the_head_may_say(name: bytes) -> None:
     )
     exchange.on_end([kept[0], (name, b"1"), *kept[1:], (name, b"2")])
     assert exchange._trailers == kept
+
+
+TRUSTED_PEER = "10.0.0.9"
+
+
+@pytest.mark.parametrize(
+    ("said", "forwarded_for", "scheme", "host", "field"),
+    [
+        ([], b"10.0.0.9", b"http", b"a", b"for=10.0.0.9;proto=http;host=a"),
+        (
+            [(b"forwarded", b'for="[2001:db8::1]:80";proto=HTTPS;host="b:81"')],
+            b"[2001:db8::1]:80, 10.0.0.9",
+            b"https",
+            b"b:81",
+            b'for="[2001:db8::1]:80";proto=HTTPS;host="b:81", for=10.0.0.9;proto=http;host=a',
+        ),
+        (
+            [(b"forwarded", b"for=9.9.9.9"), (b"forwarded", b"for=10.0.0.8;by=_x")],
+            b"9.9.9.9, 10.0.0.8, 10.0.0.9",
+            b"http",
+            b"a",
+            b"for=9.9.9.9, for=10.0.0.8;by=_x, for=10.0.0.9;proto=http;host=a",
+        ),
+        (
+            [(b"x-forwarded-for", b"2001:db8::1, nonsense"), (b"x-forwarded-proto", b"https")],
+            b"2001:db8::1, nonsense, 10.0.0.9",
+            b"https",
+            b"a",
+            b'for="[2001:db8::1]";proto=https;host=a, for=unknown, for=10.0.0.9;proto=http;host=a',
+        ),
+        (
+            [(b"x-forwarded-proto", b"HTTPS, http"), (b"x-forwarded-host", b"b, c")],
+            b"10.0.0.9",
+            b"https",
+            b"b",
+            b"for=10.0.0.9;proto=http;host=a",
+        ),
+        (
+            [(b"x-forwarded-proto", b"javascript"), (b"x-forwarded-host", b"b/<script>")],
+            b"10.0.0.9",
+            b"http",
+            b"a",
+            b"for=10.0.0.9;proto=http;host=a",
+        ),
+        (
+            [(b"forwarded", b"for=9.9.9.9;proto=x y"), (b"forwarded", b"for=8.8.8.8")],
+            b"10.0.0.9",
+            b"http",
+            b"a",
+            b"for=10.0.0.9;proto=http;host=a",
+        ),
+    ],
+)
+def test_what_a_trusted_proxy_says_is_added_to(
+    said: Headers, forwarded_for: bytes, scheme: bytes, host: bytes, field: bytes
+) -> None:
+    told = for_the_service(request(*said), TRUSTED_PEER)
+    assert told[b"x-forwarded-for"] == [forwarded_for]
+    assert told[b"x-forwarded-proto"] == [scheme]
+    assert told[b"x-forwarded-host"] == [host]
+    assert told[b"forwarded"] == [field]
+
+
+@pytest.mark.parametrize(
+    ("field", "client"),
+    [
+        (b"for=9.9.9.9", "9.9.9.9"),
+        (b'for="9.9.9.9:5678"', "9.9.9.9"),
+        (b'for="[2001:db8::1]:80"', "2001:db8::1"),
+        (b"for=6.6.6.6, for=9.9.9.9, for=10.0.0.8", "9.9.9.9"),
+        (b"for=6.6.6.6, for=_hidden, for=10.0.0.8", "10.0.0.8"),
+        (b"for=6.6.6.6, for=unknown", TRUSTED_PEER),
+        (b"for=6.6.6.6, proto=https", TRUSTED_PEER),
+        (b"for=6.6.6.6;for=7.7.7.7", TRUSTED_PEER),
+        (b"6.6.6.6", TRUSTED_PEER),
+        (b"", TRUSTED_PEER),
+    ],
+)
+def test_the_client_is_found_in_forwarded_too(field: bytes, client: str) -> None:
+    given = request((b"forwarded", field))
+    assert TRUSTED.client(given, TRUSTED_PEER) == client
+    assert TRUSTED.client(given, "203.0.113.5") == "203.0.113.5"
+
+
+@pytest.mark.parametrize(
+    ("peer", "host", "field"),
+    [
+        ("2001:db8::1", b"a", b'for="[2001:db8::1]";proto=http;host=a'),
+        ("1.2.3.4", b"a:80", b'for=1.2.3.4;proto=http;host="a:80"'),
+        ("1.2.3.4", b"[::1]", b'for=1.2.3.4;proto=http;host="[::1]"'),
+        ("1.2.3.4", b"a(b)", b'for=1.2.3.4;proto=http;host="a(b)"'),
+        ("1.2.3.4", b"", b"for=1.2.3.4;proto=http"),
+        ("", b"a", b"for=unknown;proto=http;host=a"),
+    ],
+)
+def test_what_is_no_token_stands_in_quotes(peer: str, host: bytes, field: bytes) -> None:
+    given = Request(b"GET", b"/", [(b"host", host)], True)
+    told = for_the_service(given, peer)
+    assert told[b"forwarded"] == [field]
+    (read,) = forwarded_field.parse([field])
+    assert read[b"for"].strip(b"[]").decode() == (peer or "unknown")
+    assert read.get(b"host", b"") == host
+
+
+@given_values(st.lists(st.text('a=;,"\\ \t:[]', max_size=12), max_size=3))
+def test_reading_forwarded_raises_nothing(values: list[str]) -> None:
+    for one in forwarded_field.parse([value.encode() for value in values]):
+        assert all(is_token(name) and b'"' not in value for name, value in one.items())
+
+
+def test_hosts_that_strangers_ask_for_do_not_fill_the_memory() -> None:
+    for number in range(3 * forwarded.MAX_ORIGINS):
+        for_the_service(Request(b"GET", b"/", [(b"host", b"h%d" % number)], True), "1.2.3.4")
+    for_the_service(Request(b"GET", b"/", [(b"host", 300 * b"h")], True), "1.2.3.4")
+    assert len(forwarded._origins) <= forwarded.MAX_ORIGINS
+    assert all(len(host) <= forwarded.MAX_HOST for _, _, host in forwarded._origins)
+
+
+@pytest.mark.parametrize(
+    ("via", "looped"),
+    [
+        (["1.1 siger"] * 10, False),
+        (["1.1 siger"] * 11, True),
+        (["1.1 siger, 1.0 fred"] * 11, True),
+        ([", ".join(["1.1 siger"] * 11)], True),
+        (["1.1 fred"] * 20, False),
+        (["1.1 notsiger, 1.1 siger.example"] * 20, False),
+    ],
+)
+def test_a_request_that_comes_by_again_and_again_is_a_loop(via: list[str], looped: bool) -> None:
+    given = request(*((b"via", value.encode()) for value in via))
+    assert forwarded.has_looped(given) is looped
+
+
+def test_via_says_in_which_version_the_request_came() -> None:
+    given = request()
+    given.http10 = True
+    assert for_the_service(given, "1.2.3.4")[b"via"] == [b"1.0 siger"]

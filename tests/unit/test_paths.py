@@ -35,7 +35,7 @@ def test_an_encoded_byte_is_decoded_refused_or_kept(byte: int) -> None:
         (b"//a", b"/a"),
         (b"/A", b"/A"),
         (b"/a%2fb", b"/a%2fb"),
-        (b"/a%5c..%5cb", b"/a%5c..%5cb"),
+        (b"/a%5cb..%5cc", b"/a%5cb..%5cc"),
         (b"/%2561", b"/%2561"),  # decoded once: %25 is a percent sign, not the start of a code
         (b"/%252e%252e/x", b"/%252e%252e/x"),
         (b"/a.b/..c/.d./...", b"/a.b/..c/.d./..."),
@@ -52,12 +52,22 @@ def test_the_normal_form(path: bytes, normal: bytes) -> None:
 @pytest.mark.parametrize("dots", [b".", b"..", b"%2e", b"%2E%2e", b".%2e", b"%2E."])
 @pytest.mark.parametrize("parameter", [b"", b";", b";x", b";x=1;y", b";/"])
 @pytest.mark.parametrize(
-    "place", [b"/%b", b"/a/%b", b"/%b/a", b"//%b//a", b"/a/%b/", b"/a/b/c//%b"]
+    "place",
+    [
+        *(b"/%b", b"/a/%b", b"/%b/a", b"//%b//a", b"/a/%b/", b"/a/b/c//%b"),
+        *(b"/%b%%2fa", b"/a%%2F%b", b"/a%%5C%b%%5cb"),
+    ],
 )
 def test_dot_segments_are_refused_however_they_are_written(
     dots: bytes, parameter: bytes, place: bytes
 ) -> None:
     assert normalize(place % (dots + parameter)) is None
+
+
+@pytest.mark.parametrize("path", [b"/\\", b"/a\\b", b"/..\\a", b"/a\\..\\b", b"\\a"])
+def test_a_backslash_is_refused(path: bytes) -> None:
+    assert not is_plain(path)
+    assert normalize(path) is None
 
 
 @pytest.mark.parametrize(

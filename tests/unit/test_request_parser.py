@@ -19,13 +19,16 @@ Read = tuple[list[tuple[bytes, bytes, bytes, bool]], str | None]
 
 
 def read(*pieces: bytes, header_limit: int = 8192, body_limit: int = 10_000) -> Read:
-    """Every request as (method, target, body, complete), and the reason of the refusal."""
+    """Every request as (method, target, body, complete), and the reason of the refusal; no upgrade
+    comes about."""
     parser = RequestParser(header_limit, body_limit)
     bodies: dict[int, bytes] = {}
     for piece in pieces:
         if parser.error is not None:
             break
         parser.receive(piece)
+        while parser.held:
+            parser.decline_upgrade()
         for request in parser.started:
             bodies[id(request)] = bodies.get(id(request), b"") + request.take_body()
     messages = [
@@ -79,7 +82,7 @@ ACCEPTED = {
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
         [(b"OPTIONS", b"*", b"", True)],
     ),
-    "9110 7.8: an Upgrade is ignored": (
+    "9110 7.8: an Upgrade is declined": (
         HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n" + HEAD + b"\r\n",
         [GET_REQUEST] * 2,
     ),
@@ -555,6 +558,31 @@ def test_a_head_behind_a_large_read_may_still_be_chunked_slowly() -> None:
 def test_upgrades_in_one_read_need_no_deep_stack() -> None:
     upgrade = HEAD + b"Connection: upgrade\r\nUpgrade: x\r\n\r\n"
     assert read(3000 * upgrade + HEAD + b"\r\n") == ([GET_REQUEST] * 3001, None)
+
+
+UPGRADE = HEAD + b"Connection: keep-alive, Upgrade\r\nUpgrade: a/1, websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, len(HEAD)])
+def test_what_follows_an_upgrade_waits_until_its_protocol_is_known(cut: int) -> None:
+    parser = RequestParser(8192, 10_000)
+    behind = HEAD + b"\r\nnot HTTP"
+    parser.receive(HEAD + b"\r\n" + UPGRADE + behind[:cut])
+    parser.receive(behind[cut:])
+    assert [request.upgrade for request in parser.started] == [None, b"a/1, websocket"]
+    assert (parser.held, parser.error) == (behind, None)
+    parser.decline_upgrade()
+    assert (len(parser.started), parser.held) == (3, None)
+    assert parser.error is not None
+
+
+@pytest.mark.parametrize(
+    "field", [b"Upgrade: h2c", b"Upgrade: x, H2C", b"Upgrade: TLS/1.0", b"Upgrade: x y"]
+)
+def test_no_tunnel_for_what_would_hide_requests(field: bytes) -> None:
+    parser = RequestParser(8192, 10_000)
+    parser.receive(HEAD + b"Connection: upgrade\r\n" + field + b"\r\n\r\n" + HEAD + b"\r\n")
+    assert [request.upgrade for request in parser.started] == [None, None]
 
 
 def test_the_first_fault_stays_the_reason() -> None:
