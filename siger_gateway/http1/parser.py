@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httptools
 
-from siger_gateway.http1.headers import Headers, find_all
+from siger_gateway.http1.headers import Headers, find_all, is_host
 from siger_gateway.http1.message import ProtocolError, Request, Response
 
 MAX_FIELDS: Final = 128
@@ -35,11 +35,6 @@ HASH: Final = ord("#")
 
 STEERING: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"upgrade"})
 """Fields about the connection: no trailers (RFC 9110 section 6.5.1)."""
-
-HOST_CHARACTERS: Final = (
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;="
-)
-"""Those of a ``reg-name`` of RFC 3986 section 3.2.2, without the comma."""
 
 
 class RequestParser:
@@ -283,19 +278,6 @@ class RequestParser:
             self._seen_host = hosts[0]  # a connection nearly always names the same one
         elif not request.http10:
             raise ProtocolError("bad_request", "The Host field is missing.")
-
-
-def is_host(value: bytes) -> bool:
-    """Whether ``value`` is ``uri-host [":" port]`` (RFC 9110 section 7.2), with a host."""
-    if value[:1] == b"[":
-        name, bracket, rest = value[1:].partition(b"]")
-        if not bracket or rest[:1] not in (b"", b":"):
-            return False
-        allowed, port = HOST_CHARACTERS + b":", rest[1:]
-    else:
-        name, _, port = value.partition(b":")
-        allowed = HOST_CHARACTERS
-    return bool(name) and not name.translate(None, allowed) and (not port or port.isdigit())
 
 
 def _without_leading_zeros(request: Request, length: bytes) -> None:
