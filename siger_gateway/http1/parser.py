@@ -392,6 +392,8 @@ class ResponseParser:
             # No body whatever the fields say (RFC 9112 section 6.3, rule 1); llhttp cannot be
             # told so through httptools, so its state is thrown away.
             response.complete = True
+            if not (response.http10 or b"connection" in fields or b"proxy-connection" in fields):
+                response.keep_alive = True  # llhttp awaits a body up to the end of the connection
             raise _HeadOnly
         if b"transfer-encoding" in fields:
             codings = find_all(headers, b"transfer-encoding")
