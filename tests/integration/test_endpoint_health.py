@@ -427,7 +427,7 @@ async def test_a_client_that_does_not_send_the_body_it_announced_ejects_nobody(
     gateway = await serve(services_of(*upstreams, keys=keys, route=route))
     for _ in range(4):
         async with gateway.connect() as client:
-            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\npart")
             assert (await client.answer()).json["reason"] == "response_timeout"
     assert [await state(gateway, one) for one in ("available", "ejected")] == [2, 0]
 
