@@ -43,7 +43,7 @@ test: $(DEV_STAMP) ## all tests; fetches the servers that they need into .cache
 test-unit: $(DEV_STAMP) ## the tests that need no server
 	@$(PY) -m pytest tests/unit $(PYTEST_ARGS)
 
-fuzz: $(DEV_STAMP) ## FUZZ_CASES damaged messages (a million: 15 minutes) through the wire's real parts
+fuzz: $(DEV_STAMP) ## FUZZ_CASES damaged messages (a million: about 20 minutes) through the wire's real parts
 	@SIGER_FUZZ_CASES=$(FUZZ_CASES) $(PY) -m pytest -s tests/protocol/test_fuzz.py $(PYTEST_ARGS)
 
 campaign: $(DEV_STAMP) ## the acceptance figures in full, printed; takes minutes

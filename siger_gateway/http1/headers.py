@@ -29,6 +29,11 @@ TOKEN_CHARACTERS: Final = (
 )
 """``tchar`` of RFC 9110 section 5.6.2."""
 
+HOST_CHARACTERS: Final = (
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;="
+)
+"""Those of a ``reg-name`` of RFC 3986 section 3.2.2, without the comma."""
+
 STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %b" % (status, phrase)
     for status, phrase in {
@@ -69,6 +74,19 @@ _PLAIN_OPTIONS: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Clo
 def is_token(value: bytes) -> bool:
     """Whether ``value`` is a token of RFC 9110 section 5.6.2."""
     return bool(value) and not value.translate(None, TOKEN_CHARACTERS)
+
+
+def is_host(value: bytes) -> bool:
+    """Whether ``value`` is ``uri-host [":" port]`` (RFC 9110 section 7.2), with a host."""
+    if value[:1] == b"[":
+        name, bracket, rest = value[1:].partition(b"]")
+        if not bracket or rest[:1] not in (b"", b":"):
+            return False
+        allowed, port = HOST_CHARACTERS + b":", rest[1:]
+    else:
+        name, _, port = value.partition(b":")
+        allowed = HOST_CHARACTERS
+    return bool(name) and not name.translate(None, allowed) and (not port or port.isdigit())
 
 
 def find_all(headers: Iterable[Header], name: bytes) -> list[bytes]:

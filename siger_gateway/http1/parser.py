@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httptools
 
-from siger_gateway.http1.headers import Headers, find_all, is_token
+from siger_gateway.http1.headers import Headers, find_all, is_host, is_token
 from siger_gateway.http1.message import ProtocolError, Request, Response
 
 MAX_FIELDS: Final = 128
@@ -37,11 +37,6 @@ NEVER_TUNNELLED: Final = frozenset({b"h2c", b"tls", b"http"})
 
 STEERING: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"upgrade"})
 """Fields about the connection: no trailers (RFC 9110 section 6.5.1)."""
-
-HOST_CHARACTERS: Final = (
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;="
-)
-"""Those of a ``reg-name`` of RFC 3986 section 3.2.2, without the comma."""
 
 
 class RequestParser:
@@ -306,19 +301,6 @@ class RequestParser:
             raise ProtocolError("bad_request", "The Host field is missing.")
 
 
-def is_host(value: bytes) -> bool:
-    """Whether ``value`` is ``uri-host [":" port]`` (RFC 9110 section 7.2), with a host."""
-    if value[:1] == b"[":
-        name, bracket, rest = value[1:].partition(b"]")
-        if not bracket or rest[:1] not in (b"", b":"):
-            return False
-        allowed, port = HOST_CHARACTERS + b":", rest[1:]
-    else:
-        name, _, port = value.partition(b":")
-        allowed = HOST_CHARACTERS
-    return bool(name) and not name.translate(None, allowed) and (not port or port.isdigit())
-
-
 def _without_leading_zeros(request: Request, length: bytes) -> None:
     """Rewrites Content-Length: zeros before it are valid, but there are servers that read octal."""
     request.fields[b"content-length"] = length
@@ -461,6 +443,8 @@ class ResponseParser:
             # No body whatever the fields say (RFC 9112 section 6.3, rule 1); llhttp cannot be
             # told so through httptools, so its state is thrown away.
             response.complete = True
+            if not (response.http10 or b"connection" in fields or b"proxy-connection" in fields):
+                response.keep_alive = True  # llhttp awaits a body up to the end of the connection
             raise _HeadOnly
         if b"transfer-encoding" in fields:
             codings = find_all(headers, b"transfer-encoding")

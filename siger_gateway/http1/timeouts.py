@@ -44,12 +44,16 @@ class TimeoutQueue:
     def discard(self, thing: Expiring) -> None:
         self._deadlines.pop(thing, None)
 
-    def expire(self, now: float) -> None:
-        """Tells what is due by ``now``, the loop's time, which later ``add`` calls count from."""
+    def expire(self, now: float, lag: float = 0.0) -> None:
+        """Tells what is due by ``now``, the loop's time, which later ``add`` calls count from.
+
+        :param lag: seconds, up to now, in which the loop did nothing: they do not count, for what
+            came meanwhile has not been read yet.
+        """
         self.now = now
         due = []
         for thing, deadline in self._deadlines.items():
-            if deadline > now:
+            if deadline > now - lag:
                 break
             due.append(thing)
         for thing in due:
@@ -85,7 +89,7 @@ class Ticker:
         self._expected = now + TICK
         self._handle = self._loop.call_later(TICK, self._tick)
         for queue in list(self._queues.values()):
-            queue.expire(now)
+            queue.expire(now, self.lag)
         for callback in self._callbacks:
             callback(now)
 

@@ -59,6 +59,11 @@ to send one, perhaps on purpose, hold no connection to a service. nginx' client_
 NOT_IN_INFORMATIONAL: Final = NOT_RETURNED | {b"content-length", b"trailer"}
 """Fields about a body, which a 1xx response does not have (RFC 9110 section 8.6)."""
 
+BUDGET_WAITS: Final = 10
+"""Times that an attempt that took too long looks again whether the budget has room for another one,
+each after a delay as before an attempt: those that wait for the same hung endpoint are given up in
+the same tick, and the budget, which takes one after the other, is there for an overload."""
+
 OUTCOMES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
@@ -476,12 +481,23 @@ class Exchange:
                 if reason in NO_LOAD or self._reused:
                     self._repeat(another, reason, 0.0)
                     return
-                if self._cluster.begin_retry():
-                    self._retrying = True
-                    self._repeat(another, reason, backoff(self._attempts))
-                    return
-                reason, detail = "retry_budget", f"{reason}: {detail}"
+                waits = BUDGET_WAITS if reason == "response_timeout" else 0
+                self._await_budget(another, reason, detail, waits)
+                return
         self._fail(reason, detail)
+
+    def _await_budget(self, endpoint: Endpoint, cause: str, detail: str, waits: int) -> None:
+        """Begins another attempt if the budget has room for it, or when it has."""
+        self._retry_timer = None
+        if self._cluster.begin_retry():
+            self._retrying = True
+            self._repeat(endpoint, cause, backoff(self._attempts))
+        elif waits:
+            self._retry_timer = asyncio.get_running_loop().call_later(
+                backoff(self._attempts), self._await_budget, endpoint, cause, detail, waits - 1
+            )
+        else:
+            self._fail("retry_budget", f"{cause}: {detail}")
 
     def _may_repeat(self, cause: str) -> bool:
         """Whether an attempt that failed for ``cause`` may be followed by another."""

@@ -15,9 +15,15 @@ from itertools import product
 from random import getrandbits
 from typing import Final
 
-from siger_gateway.http1.headers import HOP_BY_HOP, NEVER_DROPPED, Header, Headers, find_all
+from siger_gateway.http1.headers import (
+    HOP_BY_HOP,
+    NEVER_DROPPED,
+    Header,
+    Headers,
+    find_all,
+    is_host,
+)
 from siger_gateway.http1.message import Request
-from siger_gateway.http1.parser import is_host
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.proxy import forwarded_field
 
@@ -149,6 +155,19 @@ def accepts_trailers(headers: Headers) -> bool:
     return any(member.strip().lower() == b"trailers" for member in members)
 
 
+Origin = tuple[Header, Header, Header, Header]
+"""``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``Forwarded``."""
+
+_origins: dict[tuple[str, bytes, bytes], Origin] = {}
+"""What is said of a peer, the scheme and the host that it asked for: a connection nearly always
+asks for the same host, so that ``Forwarded`` costs no more than the bytes of the field."""
+
+MAX_ORIGINS: Final = 1024
+"""How many are remembered, of which each takes about 1 KiB."""
+MAX_HOST: Final = 255
+"""Bytes of a host that is remembered: the longest name in the DNS (RFC 1035 section 2.3.4)."""
+
+
 def forwarding_headers(
     request: Request, stream: DownstreamStream, request_id: bytes, trusted: TrustedProxies | None
 ) -> Headers:
@@ -177,19 +196,6 @@ def forwarding_headers(
 def with_host(headers: Headers, host: bytes) -> Headers:
     """``headers`` with another Host, for services that answer to their own name only."""
     return [(name, host if name == b"host" else value) for name, value in headers]
-
-
-Origin = tuple[Header, Header, Header, Header]
-"""``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``Forwarded``."""
-
-_origins: dict[tuple[str, bytes, bytes], Origin] = {}
-"""What is said of a peer, the scheme and the host that it asked for: a connection nearly always
-asks for the same host, so that ``Forwarded`` costs no more than the bytes of the field."""
-
-MAX_ORIGINS: Final = 1024
-"""How many are remembered, of which each takes about 1 KiB."""
-MAX_HOST: Final = 255
-"""Bytes of a host that is remembered: the longest name in the DNS (RFC 1035 section 2.3.4)."""
 
 
 def _origin(peer: str, scheme: bytes, host: bytes) -> Origin:

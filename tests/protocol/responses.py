@@ -447,7 +447,23 @@ BODILESS: list[ResponseCase] = [
         request=HEAD,
     ),
     relayed("9112 6.1", "HEAD with a coding", CHUNKED, GOT + b"\r\n", request=HEAD),
-    relayed("9112 6.3", "HEAD with neither", OK + b"\r\n", GOT + b"\r\n", "dropped", request=HEAD),
+    relayed("9112 6.3", "HEAD with neither", OK + b"\r\n", GOT + b"\r\n", request=HEAD),
+    relayed(
+        "9112 9.6",
+        "HEAD with neither, and close",
+        OK + b"Connection: close\r\n\r\n",
+        GOT + b"\r\n",
+        "dropped",
+        request=HEAD,
+    ),
+    relayed(
+        "9112 9.3",
+        "HEAD with neither from HTTP/1.0",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        GOT + b"\r\n",
+        "dropped",
+        request=HEAD,
+    ),
     *(
         relayed("9112 6.3", f"a {what} behind {name}", head + more, got, "dropped", request=request)
         for name, head, got, request in (

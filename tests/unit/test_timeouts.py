@@ -40,6 +40,17 @@ def test_never_early_and_late_by_two_ticks_at_most() -> None:
         assert 0 <= now - (began + queue.seconds) <= 2 * TICK + 1e-9
 
 
+def test_time_in_which_the_loop_was_busy_does_not_count() -> None:
+    """What has come in that time has not been read yet."""
+    queue = TimeoutQueue(1.0, 100.0)
+    thing = Thing(queue)
+    queue.add(thing)
+    queue.expire(101.5, lag=1.4)
+    assert not thing.expired
+    queue.expire(101.6)
+    assert thing.expired
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["add", "discard"]), st.integers(0, 4)),
