@@ -43,7 +43,7 @@ class Side(asyncio.Protocol):
         self.at_end = True
         transport = self.other.wire.transport
         if self.other.at_end or not transport.can_write_eof():
-            # Both ends are there, or the end cannot be told but by closing (TLS).
+            # Both ends are there, or the end cannot be told but by closing.
             transport.close()
             return False
         if not self.other.lost:

@@ -545,3 +545,23 @@ async def test_consul_finds_a_gateway_with_tls_healthy(
             return consul.call("GET", "/v1/agent/checks")["now"]["Status"] == "passing"
 
         await eventually(passing)
+
+
+async def test_silent_handshakes_make_room_for_newcomers(
+    serve: Serve, authority: Authority
+) -> None:
+    gateway = await secure(serve, authority, None, rest="limits: {connections: 3}\n")
+    silent = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(3)]
+
+    # After AT_REST, and long before header_timeout.
+    async def let_in() -> bool:
+        try:
+            return (await gateway.get("/health/live")).status == 200
+        except (ConnectionError, EOFError):
+            return False
+
+    await eventually(let_in)
+    made_room = await gateway.metric('siger_tls_handshakes_total{outcome="made_room"}')
+    assert made_room >= 1
+    for _, writer in silent:
+        writer.transport.abort()
