@@ -1,7 +1,8 @@
 """The HTTP/1.1 wire, on both sides.
 
 ``message``  a request, a response, and the error that is neither
-``parser``   bytes -> messages, no I/O: the rules of RFC 9112 that llhttp leaves to its user
+``request_parser``, ``response_parser``
+             bytes -> messages, no I/O: the rules of RFC 9112 that llhttp leaves to its user
 ``headers``  what a gateway must know about header fields: hop-by-hop names, encoding a head
 ``server``   one downstream connection: requests in order, responses written back
 ``listener`` the socket that accepts them, and the drain

@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 
 from siger_gateway.http1.headers import Headers, encode_head
 from siger_gateway.http1.message import ProtocolError, Response
-from siger_gateway.http1.parser import ResponseParser
+from siger_gateway.http1.response_parser import ResponseParser
 from siger_gateway.http1.stream import HandedOver
 
 WRITE_HIGH_WATER: Final = 256 * 1024

@@ -24,6 +24,13 @@ use). ``Trailer`` is none of them: it goes with the trailers, which are forwarde
 NEVER_DROPPED: Final = frozenset({b"host", b"content-length"})
 """Fields that ``Connection`` cannot name away: what the next hop frames and routes by."""
 
+STEERING: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"upgrade"})
+"""Fields about the connection: no trailers (RFC 9110 section 6.5.1)."""
+
+MAX_FIELDS: Final = 128
+"""Header fields of a response, or its trailers: Envoy allows 100, nginx has no such limit, Apache
+100. For requests it is ``limits.header_count``, with this default."""
+
 TOKEN_CHARACTERS: Final = (
     b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )

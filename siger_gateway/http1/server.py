@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
 from siger_gateway.http1.message import ProtocolError, Request
-from siger_gateway.http1.parser import RequestParser
+from siger_gateway.http1.request_parser import RequestParser
 from siger_gateway.http1.stream import Consumer, HandedOver
 
 if TYPE_CHECKING:

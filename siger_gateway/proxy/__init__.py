@@ -5,6 +5,8 @@
 ``exchange``   one proxied exchange, its phases from top to bottom
 ``answer``     redirects and direct responses: what the gateway answers by configuration
 ``edits``      changes to header fields
+``request_body`` what comes before there is a connection, or may have to be sent again
+``tunnel``     after an Upgrade: bytes both ways
 ``retry``      whether a failed attempt may be repeated
 ``route``      what a route needs at run time
 ``compile``    from the effective routes to the table of these

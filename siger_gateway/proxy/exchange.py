@@ -32,11 +32,10 @@ from siger_gateway.proxy.forwarded import (
     VIA_1_0,
     with_host,
 )
+from siger_gateway.proxy.request_body import RequestBody
 from siger_gateway.proxy.retry import (
-    IDEMPOTENT,
     MAX_RETRY_AFTER,
     NO_LOAD,
-    REPLAY_LIMIT,
     backoff,
     retry_after,
 )
@@ -88,7 +87,6 @@ class Exchange:
         "_connection",
         "_endpoint",
         "_forwarding",
-        "_kept",
         "_request",
         "_request_id",
         "_response_begun",
@@ -100,7 +98,6 @@ class Exchange:
         "_status",
         "_stream",
         "_target",
-        "_trailers",
         "_tried",
         "_waiting",
     )
@@ -138,12 +135,9 @@ class Exchange:
         self._reused = False  # the last attempt failed on a connection used before
         self._waiting = False  # for a connection
         self._awaiting_body = False  # before an endpoint is selected
-        # What arrived before there was a connection, or is kept for another attempt.
-        self._body: list[bytes] | None = None
-        self._kept = 0  # bytes in _body that have been sent; -1: some were sent and not kept
+        self._body = RequestBody(request.method) if request.content_length != 0 else None
         self._retrying = False  # with a place in the retry budget
         self._retry_timer: asyncio.TimerHandle | None = None
-        self._trailers: Headers | None = None  # of the request, once its body is complete
         self._response_begun = False
         self._status = 0
 
@@ -233,51 +227,35 @@ class Exchange:
             headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
         length = request.content_length
         connection.begin(self, request.method, self._target, headers, length, upgrade)
-        if length != 0:
-            self._send_waiting_body(connection)
+        body = self._body
+        if body is not None:
+            body.send_held(connection)
+            if body.trailers is None:
+                self._stream.resume_reading()
 
     # Phase: relay body.
 
-    def _send_waiting_body(self, connection: UpstreamConnection) -> None:
-        body, self._body, self._kept = self._body, None, 0
-        for data in body or ():
-            connection.write_data(data)
-            self._keep(data)
-        if self._trailers is not None:
-            connection.write_end(self._trailers)
-        else:
-            self._stream.resume_reading()
-
     def on_data(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
         if self._connection is not None:
-            self._connection.write_data(data)
-            if self._kept >= 0:
-                self._keep(data)
+            body.send(data, self._connection)
             if self._response_begun and self._route.streaming is not None:
                 self._route.streaming.again(self)
         elif not self._response_begun:
-            self._body = [*(self._body or ()), data]
+            body.hold(data)
             if not self._awaiting_body:
                 self._stream.pause_reading()
 
-    def _keep(self, data: bytes) -> None:
-        """Keeps what has been sent, as long as it may be sent again."""
-        self._kept += len(data)
-        if 0 < self._kept <= REPLAY_LIMIT and self._request.method in IDEMPOTENT:
-            self._body = [*(self._body or ()), data]
-        else:
-            self._body = None
-            self._kept = -1
-
     def on_end(self, trailers: Headers) -> None:
+        body = self._body
+        assert body is not None
         if trailers:
             trailers = [field for field in trailers if field[0] not in NOT_IN_TRAILERS]
             if self._route.request_edits is not None:
                 trailers = self._route.request_edits.without(trailers)
-        self._trailers = trailers
-        if self._connection is not None:
-            self._connection.write_end(trailers)
-        elif self._awaiting_body:
+        body.end(trailers, self._connection)
+        if self._awaiting_body:
             self._awaiting_body = False
             self._attempt_started = perf_counter()
             self.start()
@@ -502,8 +480,9 @@ class Exchange:
     def _may_repeat(self, cause: str) -> bool:
         """Whether an attempt that failed for ``cause`` may be followed by another."""
         retry = self._route.retry
+        replayable = self._body is None or self._body.replayable
         return self._attempts < retry.attempts and retry.covers(
-            cause, self._request.method, stale=self._reused, replayable=self._kept >= 0
+            cause, self._request.method, stale=self._reused, replayable=replayable
         )
 
     def _repeat(self, endpoint: Endpoint, cause: str, delay: float) -> None:

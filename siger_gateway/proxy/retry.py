@@ -37,9 +37,6 @@ just been replaced fails like this in its busiest moments."""
 BROKEN: Final = frozenset({"upstream_reset", "upstream_protocol", "response_timeout"})
 """Reasons that ``reset`` in a policy stands for, as Envoy's ``reset`` does."""
 
-REPLAY_LIMIT: Final = 64 * 1024
-"""Bytes of a request body that are kept to be sent again; nginx keeps 16 KiB in memory."""
-
 BACKOFF: Final = 0.025
 """Seconds, the mean of the first delay; it doubles with each attempt. Envoy's base interval."""
 

@@ -18,7 +18,7 @@ import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siger_gateway.http1.parser import RequestParser
+from siger_gateway.http1.request_parser import RequestParser
 from tests.protocol import requests_framing, requests_meaning, requests_syntax, responses
 from tests.protocol.wired import ANSWER, Wired, pieces
 

@@ -296,10 +296,12 @@ def test_new_ids_differ() -> None:
 def test_trailers_cannot_say_what_only_the_head_may_say(name: bytes) -> None:
     kept: Headers = [(b"grpc-status", b"0"), (b"digest", b"x"), (b"x-checksum", b"1")]
     route = ProxyRoute("r", *[None] * 5)  # type: ignore[arg-type]
+    chunked = request()
+    chunked.content_length = None
     exchange = Exchange(
         route,
         None,  # type: ignore[arg-type]
-        request(),
+        chunked,
         None,  # type: ignore[arg-type]
         b"/",
         [],
@@ -309,7 +311,8 @@ def test_trailers_cannot_say_what_only_the_head_may_say(name: bytes) -> None:
         started=0.0,
     )
     exchange.on_end([kept[0], (name, b"1"), *kept[1:], (name, b"2")])
-    assert exchange._trailers == kept
+    assert exchange._body is not None
+    assert exchange._body.trailers == kept
 
 
 TRUSTED_PEER = "10.0.0.9"

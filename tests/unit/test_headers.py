@@ -19,7 +19,7 @@ from siger_gateway.http1.headers import (
     find_all,
     is_token,
 )
-from siger_gateway.http1.parser import RequestParser
+from siger_gateway.http1.request_parser import RequestParser
 
 
 def travelling(*headers: tuple[bytes, bytes]) -> Headers:

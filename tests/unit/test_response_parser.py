@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siger_gateway.http1.message import ProtocolError
-from siger_gateway.http1.parser import MAX_RESPONSE_HEAD, ResponseParser
+from siger_gateway.http1.response_parser import MAX_RESPONSE_HEAD, ResponseParser
 
 
 class Read(NamedTuple):
