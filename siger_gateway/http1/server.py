@@ -41,8 +41,8 @@ class ServerLimits:
     connections: int
     header_count: int
     body_rate: int = 0
-    """Bytes per second that a request body has to bring, once ``header_timeout`` is used up;
-    Kestrel and Apache's mod_reqtimeout have the same rule."""
+    """Bytes per second that a request body has to bring on average, with ``idle_timeout`` as its
+    credit; Kestrel and Apache's mod_reqtimeout have such a rule."""
 
 
 class DownstreamConnection(asyncio.Protocol):
@@ -385,7 +385,7 @@ class DownstreamConnection(asyncio.Protocol):
         came = self.bytes_in - self._seen_in
         self._seen_in = self.bytes_in
         self._behind = max(0, self._behind + limits.body_rate - came)
-        return self._behind > limits.body_rate * limits.header_timeout
+        return self._behind > limits.body_rate * limits.idle_timeout
 
     def close_if_idle(self, idle_since: float) -> None:
         """For a drain: closes a connection on which nothing came after ``idle_since``."""

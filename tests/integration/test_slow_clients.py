@@ -77,7 +77,7 @@ async def test_heads_that_drip_are_refused_and_keep_nobody_waiting(
 async def test_bodies_that_drip_are_refused_and_give_their_connections_back(
     serve: Serve, services: Services, length: int
 ) -> None:
-    gateway = await start(serve, services, "header_timeout: 500ms")
+    gateway = await start(serve, services, "idle_timeout: 1s")
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length
     async with others(gateway), contextlib.AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(gateway.connect()) for _ in range(SLOW)]
