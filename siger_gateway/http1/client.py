@@ -141,6 +141,13 @@ class UpstreamConnection(asyncio.Protocol):
         """Back to the pool, unused."""
         self._owner.release(self)
 
+    def discard(self) -> None:
+        """Closes a connection that has been given up while it was being opened: the owner does not
+        count it any more."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
     def abort(self) -> None:
         """Closes at once, without a word to the consumer."""
         self._consumer = None

@@ -129,10 +129,12 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _open_connection(self, waiter: Waiter) -> None:
+        connection = UpstreamConnection(self)
         try:
             async with asyncio.timeout(self._config.connect_timeout):
-                connection = await self.dial(lambda: UpstreamConnection(self))
+                await self.dial(lambda: connection)
         except TimeoutError:
+            connection.discard()  # it may have come just now
             self._not_connected(waiter, "connect_timeout", "no answer")
         except ConnectionRefusedError as error:
             self._not_connected(waiter, "connect_refused", str(error))

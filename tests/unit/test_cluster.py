@@ -16,6 +16,7 @@ from siger_gateway.config.schema import (
     PoolConfig,
     ServiceConfig,
 )
+from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 
@@ -168,3 +169,12 @@ async def test_https_of_the_service_holds_where_an_endpoint_says_nothing() -> No
     cluster = Cluster("s", ServiceConfig(consul="s", protocol="https"), ServiceStats())
     cluster.update((EndpointSpec("a:1"), EndpointSpec("b:1", 1, "http")))
     assert [one.pool.tls is not None for one in cluster.endpoints] == [True, False]
+
+
+async def test_a_connection_that_comes_too_late_is_not_counted_off_twice() -> None:
+    cluster = Cluster("s", ServiceConfig(endpoints=(EndpointSpec("a:1"),)), ServiceStats())
+    pool = cluster.endpoints[0].pool
+    connection = UpstreamConnection(pool)
+    connection.discard()
+    connection.connection_lost(None)
+    assert pool.busy == 0
