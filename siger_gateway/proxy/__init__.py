@@ -7,6 +7,7 @@
 ``edits``      changes to header fields
 ``request_body`` what comes before there is a connection, or may have to be sent again
 ``tunnel``     after an Upgrade: bytes both ways
+``attempts``   those after the first: whether, on which endpoint, and when
 ``retry``      whether a failed attempt may be repeated
 ``route``      what a route needs at run time
 ``compile``    from the effective routes to the table of these

@@ -12,8 +12,6 @@ response for the whole.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from time import perf_counter
 from typing import Final
 
@@ -25,6 +23,7 @@ from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.account import Accounts
+from siger_gateway.proxy.attempts import Attempts
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,
     NOT_IN_TRAILERS,
@@ -33,12 +32,6 @@ from siger_gateway.proxy.forwarded import (
     with_host,
 )
 from siger_gateway.proxy.request_body import RequestBody
-from siger_gateway.proxy.retry import (
-    MAX_RETRY_AFTER,
-    NO_LOAD,
-    backoff,
-    retry_after,
-)
 from siger_gateway.proxy.route import ProxyRoute
 from siger_gateway.proxy.tunnel import Tunnel
 from siger_gateway.upstream.cluster import Cluster, Endpoint
@@ -58,11 +51,6 @@ to send one, perhaps on purpose, hold no connection to a service. nginx' client_
 NOT_IN_INFORMATIONAL: Final = NOT_RETURNED | {b"content-length", b"trailer"}
 """Fields about a body, which a 1xx response does not have (RFC 9110 section 8.6)."""
 
-BUDGET_WAITS: Final = 10
-"""Times that an attempt that took too long looks again whether the budget has room for another one,
-each after a delay as before an attempt: those that wait for the same hung endpoint are given up in
-the same tick, and the budget, which takes one after the other, is there for an overload."""
-
 OUTCOMES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
@@ -79,7 +67,6 @@ class Exchange:
         "_accounts",
         "_active",
         "_attempt_started",
-        "_attempts",
         "_awaiting_body",
         "_body",
         "_client",
@@ -90,15 +77,12 @@ class Exchange:
         "_request",
         "_request_id",
         "_response_begun",
-        "_retry_timer",
-        "_retrying",
-        "_reused",
+        "_retries",
         "_route",
         "_started",
         "_status",
         "_stream",
         "_target",
-        "_tried",
         "_waiting",
     )
 
@@ -127,17 +111,13 @@ class Exchange:
         self._client = client
         self._started = started
         self._attempt_started = started
-        self._attempts = 0
-        self._tried: tuple[Endpoint, ...] = ()
         self._endpoint: Endpoint | None = None  # of the current or the last attempt
         self._active = False  # counted in endpoint.active
         self._connection: UpstreamConnection | None = None
-        self._reused = False  # the last attempt failed on a connection used before
         self._waiting = False  # for a connection
         self._awaiting_body = False  # before an endpoint is selected
         self._body = RequestBody(request.method) if request.content_length != 0 else None
-        self._retrying = False  # with a place in the retry budget
-        self._retry_timer: asyncio.TimerHandle | None = None
+        self._retries: Attempts | None = None  # once an attempt has failed
         self._response_begun = False
         self._status = 0
 
@@ -150,7 +130,7 @@ class Exchange:
             else "awaiting response"
             if self._connection is not None
             else "backing off"
-            if self._retry_timer is not None
+            if self._retries is not None and self._retries.backing_off
             else "acquiring connection"
         )
         return f"<Exchange {self._route.name} {self._endpoint!r} {phase}>"
@@ -167,28 +147,17 @@ class Exchange:
         else:
             self._fail("no_endpoints", "")
 
-    # Phase: select endpoint, after a failed attempt on the last one.
-
-    def _select_another(self) -> Endpoint | None:
-        failed = self._endpoint
-        assert failed is not None
-        self._tried = (*self._tried, failed)
-        endpoint = self._cluster.pick_for(self._request, self._client, self._tried)
-        if endpoint is None and self._reused:
-            return failed  # only its old connection was dead
-        return endpoint
-
     # Phase: acquire connection.
 
     def _acquire_connection(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._active = True
         endpoint.active += 1
-        self._attempts += 1
         if self._route.trying is not None:
             self._route.trying.add(self)
         # After a connection that turned out dead, its idle neighbours are not trusted either.
-        connection = None if self._reused else endpoint.pool.take()
+        trusted = self._retries is None or not self._retries.stale
+        connection = endpoint.pool.take() if trusted else None
         if connection is not None:
             self._send_head(connection)
         elif endpoint.pool.wait(self):
@@ -206,7 +175,6 @@ class Exchange:
     def on_no_connection(self, reason: str, detail: str) -> None:
         if self._waiting:
             self._waiting = False
-            self._reused = False
             self._attempt_failed(reason, detail)
 
     # Phase: send head.
@@ -311,20 +279,15 @@ class Exchange:
 
     def _replace(self, response: Response) -> bool:
         """Whether another attempt is made instead of passing ``response`` on."""
-        cause = str(response.status)
-        wait = retry_after(response.fields.get(b"retry-after", b""), time.time())
-        self._reused = False
-        if wait > MAX_RETRY_AFTER or not self._may_repeat(cause):
-            return False
-        another = self._select_another()
-        if another is None or not self._cluster.begin_retry():
+        assert self._endpoint is not None
+        begin = self._later_attempts().instead_of(self._endpoint, response)
+        if begin is None:
             return False
         if response.complete:
             self._connection = None
         self._judge(response.status)
         self._end_attempt()
-        self._retrying = True
-        self._repeat(another, cause, max(wait, backoff(self._attempts)))
+        begin()
         return True
 
     def on_response_data(self, response: Response) -> None:
@@ -390,16 +353,14 @@ class Exchange:
         if self._active and self._endpoint is not None:
             self._active = False
             self._endpoint.active -= 1
-        if self._retrying:
-            self._retrying = False
-            self._cluster.retrying -= 1
+        if self._retries is not None:
+            self._retries.release()
 
     def _abandon(self) -> None:
         """Gives up the exchange, whatever its phase."""
         self._route.waiting.discard(self)
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
-            self._retry_timer = None
+        if self._retries is not None:
+            self._retries.cancel()
         self._end_attempt()
 
     def _end_attempt(self) -> None:
@@ -426,8 +387,7 @@ class Exchange:
             self._account(self._status, reason, detail)
             self._stream.abort()
         else:
-            self._reused = connection is not None and connection.reused
-            self._attempt_failed(reason, detail)
+            self._attempt_failed(reason, detail, stale=connection is not None and connection.reused)
 
     def on_timeout(self, queue: TimeoutQueue) -> None:
         if self._response_begun:
@@ -443,59 +403,36 @@ class Exchange:
             self._abandon()
             self._fail("response_timeout", detail)
         else:
-            self._reused = False
             reason = "connect_timeout" if self._waiting else "response_timeout"
             self._attempt_failed(reason, "per_try_timeout")
 
-    def _attempt_failed(self, reason: str, detail: str) -> None:
+    def _attempt_failed(self, reason: str, detail: str, *, stale: bool = False) -> None:
+        """:param stale: its connection had been used before, which may be all there is to it."""
         self._cluster.stats.outcomes[reason] += 1
         slow_client = reason == "response_timeout" and not self._request.complete
-        if reason != "pending_overflow" and not self._reused and not slow_client:
+        if reason != "pending_overflow" and not stale and not slow_client:
             self._observe_failure()
         self._end_attempt()
-        if self._may_repeat(reason):
-            another = self._select_another()
-            if another is not None:
-                if reason in NO_LOAD or self._reused:
-                    self._repeat(another, reason, 0.0)
-                    return
-                waits = BUDGET_WAITS if reason == "response_timeout" else 0
-                self._await_budget(another, reason, detail, waits)
-                return
-        self._fail(reason, detail)
+        retries = self._later_attempts()
+        retries.stale = stale
+        assert self._endpoint is not None
+        retries.after_failure(self._endpoint, reason, detail)
 
-    def _await_budget(self, endpoint: Endpoint, cause: str, detail: str, waits: int) -> None:
-        """Begins another attempt if the budget has room for it, or when it has."""
-        self._retry_timer = None
-        if self._cluster.begin_retry():
-            self._retrying = True
-            self._repeat(endpoint, cause, backoff(self._attempts))
-        elif waits:
-            self._retry_timer = asyncio.get_running_loop().call_later(
-                backoff(self._attempts), self._await_budget, endpoint, cause, detail, waits - 1
+    def _later_attempts(self) -> Attempts:
+        if self._retries is None:
+            self._retries = Attempts(
+                self._route.retry,
+                self._cluster,
+                self._request,
+                self._client,
+                self._body,
+                self._start_again,
+                self._fail,
             )
-        else:
-            self._fail("retry_budget", f"{cause}: {detail}")
-
-    def _may_repeat(self, cause: str) -> bool:
-        """Whether an attempt that failed for ``cause`` may be followed by another."""
-        retry = self._route.retry
-        replayable = self._body is None or self._body.replayable
-        return self._attempts < retry.attempts and retry.covers(
-            cause, self._request.method, stale=self._reused, replayable=replayable
-        )
-
-    def _repeat(self, endpoint: Endpoint, cause: str, delay: float) -> None:
-        """Begins another attempt, in ``delay`` seconds."""
-        self._cluster.stats.retries[cause] += 1
-        if delay:
-            loop = asyncio.get_running_loop()
-            self._retry_timer = loop.call_later(delay, self._start_again, endpoint)
-        else:
-            self._start_again(endpoint)
+        self._retries.stale = False
+        return self._retries
 
     def _start_again(self, endpoint: Endpoint) -> None:
-        self._retry_timer = None
         self._attempt_started = perf_counter()
         self._acquire_connection(endpoint)
 
