@@ -25,6 +25,9 @@ from siger_gateway.http1.stream import Handler
 
 SWEEP_INTERVAL: Final = 1.0
 """Seconds between two looks at all connections."""
+LAST_WORDS: Final = 1.0
+"""Seconds that a drain waits for the connections that it has cut off: it takes two turns of the
+loop."""
 BACKLOG: Final = 4096
 """Connections that the kernel completes before they are accepted; it cuts this to somaxconn."""
 AT_REST: Final = 2.0
@@ -179,6 +182,11 @@ class Listener:
                 for connection in list(self.connections):
                     connection.close_if_idle(now - idle_grace)
         self.close()
+        with suppress(TimeoutError):  # what was cut off is told, and logged, before all stops
+            async with asyncio.timeout(LAST_WORDS):
+                while self.connections:
+                    self._empty.clear()
+                    await self._empty.wait()
 
     async def _accept_the_last(self) -> None:
         """Takes over what the kernel has completed but nobody accepted; see ``handshakes``."""

@@ -22,6 +22,7 @@ from siger_gateway.http1.headers import (
     MAX_FIELDS,
     STEERING,
     Headers,
+    connection_options,
     find_all,
     is_host,
     is_token,
@@ -314,6 +315,9 @@ def _upgrade_of(request: Request) -> bytes | None:
     """
     if request.http10 or request.content_length != 0:
         return None
+    connection = find_all(request.headers, b"connection")
+    if not any(b"upgrade" in connection_options(value) for value in connection):
+        return None  # it is Proxy-Connection that says so, which llhttp takes for the same
     protocols = b", ".join(find_all(request.headers, b"upgrade"))
     names = [one.strip().partition(b"/")[0].lower() for one in protocols.split(b",")]
     if not all(is_token(name) and name not in NEVER_TUNNELLED for name in names):

@@ -170,9 +170,8 @@ class DownstreamConnection(asyncio.Protocol):
             if self._stalled_since or self._lingering:  # the last response is not read yet
                 break
             request = parser.started.pop(0)
-            if self._queue_paused and not parser.started:
-                self._queue_paused = False
-                self._transport.resume_reading()
+            if self._queue_paused:
+                self._resume_queue()
             self._begin(request)
             consumer = self._consumer = self._listener.handler.dispatch(request, self)
             consumer.start()
@@ -181,6 +180,12 @@ class DownstreamConnection(asyncio.Protocol):
         self._starting = False
         if self._request is None and parser.error is not None and not self._lingering:
             self._refuse(parser.error)
+
+    def _resume_queue(self) -> None:
+        """Reads on, once nothing that has been read waits for its turn."""
+        if not (self._parser.started or self._parser.held):
+            self._queue_paused = False
+            self._transport.resume_reading()
 
     def _begin(self, request: Request) -> None:
         self._request = request
@@ -296,16 +301,19 @@ class DownstreamConnection(asyncio.Protocol):
     def _stay(self) -> None:
         """The client goes on in HTTP/1.1."""
         self._parser.decline_upgrade()
-        if self._queue_paused and not (self._parser.started or self._parser.held):
-            self._queue_paused = False
-            self._transport.resume_reading()
+        if self._queue_paused:
+            self._resume_queue()
+        if self._parser.in_head:
+            self.head_since = self._listener.now
 
     def switch_protocols(self, headers: Headers, protocol: asyncio.BaseProtocol) -> HandedOver:
         self.head_sent = True
         self._consumer = None
         self._transport.write(encode_head(STATUS_LINES[101], headers))
         self._transport.set_protocol(protocol)
-        return HandedOver(self._transport, self._parser.held or b"", self.connection_lost)
+        self._stalled_since = 0.0  # from now on the tunnel's to mind
+        early, self._parser.held = self._parser.held or b"", None
+        return HandedOver(self._transport, early, self.connection_lost)
 
     def _linger(self) -> None:
         self._lingering = True

@@ -2,17 +2,24 @@
 
 Each side of the tunnel takes over its connection's transport and writes what it gets into the
 other one. The end of one direction is passed on as an end (a half-close), and the other direction
-goes on; a broken side breaks the other. Whoever reads slowly stalls the other side's sender: at the
+goes on; a broken side breaks the other, with a reset, for an orderly end would say that nothing is
+missing. Whoever reads slowly stalls the other side's sender: at the
 high water of a transport's buffer the other transport is not read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
+from typing import Final
 
 from siger_gateway.http1.stream import HandedOver
 from siger_gateway.http1.timeouts import TimeoutQueue
+
+RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER without time to linger: closing sends RST in place of FIN (socket(7))."""
 
 
 class Side(asyncio.Protocol):
@@ -52,15 +59,23 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._tunnel.on_side_lost(self, exc)  # first: a drain is over when the wire has closed
         self.wire.closed(exc)
-        self._tunnel.on_side_lost(self, exc)
 
     def pause_writing(self) -> None:
         self.other.wire.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if not self.other.lost:
+        if not (self.other.lost or self.other.at_end):
+            self._tunnel.touch()  # what waited has been read
             self.other.wire.transport.resume_reading()
+
+    def reset(self) -> None:
+        if not self.lost:
+            connection: socket.socket | None = self.wire.transport.get_extra_info("socket")
+            if connection is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.wire.transport.abort()
 
 
 class Tunnel:
@@ -103,13 +118,16 @@ class Tunnel:
             if self._idle is not None:
                 self._idle.discard(self)
             self._ended(self, self._reason)
-        elif exc is None:
+        elif side.at_end and side.other.at_end:
+            pass  # nothing was left to say, and the other side closes too
+        elif exc is None and (side.at_end or side.other.at_end):
             side.other.wire.transport.close()
+        elif exc is None:  # nobody but the listener ends a connection like that
+            self._break("draining")
         else:
             self._break(side.reason)
 
     def _break(self, reason: str) -> None:
         self._reason = self._reason or reason
-        for side in (self.client, self.service):
-            if not side.lost:
-                side.wire.transport.abort()
+        self.client.reset()
+        self.service.reset()
