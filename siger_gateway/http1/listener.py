@@ -213,7 +213,7 @@ class Listener:
         for accepted in list(self.accepted):
             accepted.abort("closed")
         for connection in list(self.connections):
-            connection.abort()
+            connection.cut()
 
 
 def _bind(host: str, port: int, reuse_port: bool) -> socket.socket:

@@ -414,6 +414,13 @@ class DownstreamConnection(asyncio.Protocol):
         self._transport.close()
         return True
 
+    def cut(self) -> None:
+        """For the end of a drain: closes at once; an exchange is told, so that it is accounted."""
+        consumer = self._consumer
+        self.abort()
+        if consumer is not None:
+            consumer.on_downstream_closed()
+
     def refuse_connection(self) -> None:
         """For the listener: one connection too many."""
         self._refuse(ProtocolError("too_many_connections", "Too many connections."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,26 @@ async def test_a_failure_of_the_service_is_counted_as_one(serve: Serve, services
     ):
         assert await gateway.metric(series) == 1
     assert (await gateway.access(answer.headers["x-request-id"]))["status"] == 500
+
+
+async def test_an_exchange_that_outlasts_the_drain_is_cut_and_accounted(
+    serve: Serve, services: Services
+) -> None:
+    asked = asyncio.Event()
+
+    async def never(upstream: Upstream, served: Served) -> None:
+        asked.set()
+        await served.reader.read()
+        raise EOFError
+
+    (upstream,) = await services(never)
+    gateway = await serve(proxied(upstream, "drain_timeout: 200ms\n"))
+    async with gateway.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: cut\r\n\r\n")
+        async with asyncio.timeout(BOUND):
+            await asked.wait()
+        gateway.send(signal.SIGTERM)
+        assert await client.at_eof()
+    assert await gateway.wait() == 0
+    line = await gateway.access("cut")
+    assert (line["status"], line["reason"]) == (499, "downstream_closed")
