@@ -8,8 +8,6 @@ Responses therefore leave in the order of their requests (RFC 9112 section 9.3.2
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, cast
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
 from siger_gateway.http1.message import ProtocolError, Request
 from siger_gateway.http1.request_parser import RequestParser
-from siger_gateway.http1.stream import Consumer, HandedOver
+from siger_gateway.http1.stream import Consumer, HandedOver, reset_when_closed
 
 if TYPE_CHECKING:
     from siger_gateway.http1.listener import Listener
@@ -326,17 +324,12 @@ class DownstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         if self.head_sent and self._request is not None and self._request.http10:
-            self._reset_when_closed()
+            # Without chunks, an orderly end of the connection would be the end of the body.
+            reset_when_closed(self._transport)
         self._consumer = None
         self._request = None
         self._lingering = True
         self._transport.abort()
-
-    def _reset_when_closed(self) -> None:
-        """Without chunks, an orderly end of the connection would be the end of the body."""
-        connection: socket.socket | None = self._transport.get_extra_info("socket")
-        if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close_after_response(self) -> None:
         self._keep_alive = False

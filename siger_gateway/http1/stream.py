@@ -9,6 +9,8 @@ and answers through the ``DownstreamStream``. No call blocks; backpressure is ex
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +30,14 @@ class HandedOver:
     transport: asyncio.Transport
     early: bytes
     closed: Callable[[Exception | None], None]
+
+
+def reset_when_closed(transport: asyncio.Transport) -> None:
+    """Closing will send RST in place of FIN (SO_LINGER without time to linger, socket(7)): the peer
+    cannot take what it has for the whole."""
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class DownstreamStream(Protocol):

@@ -10,16 +10,10 @@ high water of a transport's buffer the other transport is not read.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
-from typing import Final
 
-from siger_gateway.http1.stream import HandedOver
+from siger_gateway.http1.stream import HandedOver, reset_when_closed
 from siger_gateway.http1.timeouts import TimeoutQueue
-
-RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER without time to linger: closing sends RST in place of FIN (socket(7))."""
 
 
 class Side(asyncio.Protocol):
@@ -72,9 +66,7 @@ class Side(asyncio.Protocol):
 
     def reset(self) -> None:
         if not self.lost:
-            connection: socket.socket | None = self.wire.transport.get_extra_info("socket")
-            if connection is not None:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            reset_when_closed(self.wire.transport)
             self.wire.transport.abort()
 
 
