@@ -141,6 +141,8 @@ def has_looped(request: Request) -> bool:
 
 def _address(hop: str) -> IPv4Address | IPv6Address:
     """The address of one hop, which some proxies write with a port. Raises ``ValueError``."""
+    if "%" in hop:  # a scope (RFC 4007) means nothing to others, and Python takes any text for one
+        raise ValueError(hop)
     if hop[:1] == "[":
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:

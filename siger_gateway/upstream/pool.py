@@ -106,6 +106,8 @@ class Pool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """The connection is free again."""
+        if connection.closed:  # it is not counted any more
+            return
         if self._waiting:
             self._waiting.popleft().on_connection(connection)
         elif self.retired:
@@ -145,7 +147,10 @@ class Pool:
         except OSError as error:  # a name that does not resolve, no route, no file descriptor left
             self._not_connected(waiter, "connect_failed", str(error))
         else:
-            waiter.on_connection(connection)
+            if connection.closed:  # its first bytes, or its end, came with that of the handshake
+                waiter.on_no_connection("connect_failed", "closed before it was used")
+            else:
+                waiter.on_connection(connection)
 
     async def dial(self, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         """A new connection to the endpoint, which does not count as one of the pool's: the one
@@ -171,8 +176,9 @@ class Pool:
         """Closes connections idle for longer than ``idle_timeout``; ``now`` is the loop's time."""
         self._now = now
         oldest = now - self._config.idle_timeout
-        while self._idle and self._idle[0].idle_since < oldest:
-            self._idle[0].abort()
+        if self._idle and self._idle[0].idle_since < oldest:
+            for connection in [one for one in self._idle if one.idle_since < oldest]:
+                connection.abort()
 
     def retire(self) -> None:
         """The endpoint has left: idle connections close now, busy ones when they are done."""

@@ -178,3 +178,13 @@ async def test_a_connection_that_comes_too_late_is_not_counted_off_twice() -> No
     connection.discard()
     connection.connection_lost(None)
     assert pool.busy == 0
+
+
+async def test_a_closed_connection_never_comes_to_rest_in_the_pool() -> None:
+    cluster = Cluster("s", ServiceConfig(endpoints=(EndpointSpec("a:1"),)), ServiceStats())
+    pool = cluster.endpoints[0].pool
+    connection = UpstreamConnection(pool)
+    connection.discard()
+    connection.release()
+    assert (pool.idle, pool.take()) == (0, None)
+    pool.close_stale(1e12)
