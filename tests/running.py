@@ -170,10 +170,13 @@ class RunningGateway:
             yield Client(reader, writer)
         finally:
             writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
+            try:
                 async with asyncio.timeout(1.0):  # for what is still to be sent
                     await writer.wait_closed()
-            writer.transport.abort()
+            except TimeoutError:
+                writer.transport.abort()  # of one that is closed it raises AttributeError (3.11)
+            except OSError:
+                pass
 
 
 @dataclass
