@@ -22,43 +22,55 @@ Join = Callable[[str], Awaitable[RunningGateway]]
 Services = Callable[..., Awaitable[list[Upstream]]]
 
 
-@pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """``await serve(yaml)`` starts a gateway; all are killed at the end."""
-    started: list[RunningGateway] = []
+class Gateways:
+    """Gateways started in ``folder``, each in one of its own."""
 
-    async def start(config: str) -> RunningGateway:
-        folder = tmp_path / f"gateway{len(started)}"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[RunningGateway] = []
+
+    async def serve(self, config: str) -> RunningGateway:
+        """Starts one on a port of its own."""
+        return await self._start(config, port=0)
+
+    async def join(self, config: str) -> RunningGateway:
+        """Starts one on the port of the first one; see ``reuse_port``."""
+        return await self._start(config, port=self._started[0].port if self._started else 0)
+
+    async def _start(self, config: str, port: int) -> RunningGateway:
+        folder = self._folder / f"gateway{len(self._started)}"
         folder.mkdir()
         gateway = RunningGateway(folder, config)
-        started.append(gateway)
-        await gateway.start()
-        return gateway
-
-    yield start
-    for gateway in started:
-        await gateway.stop()
-
-
-@pytest.fixture
-async def join(tmp_path: Path) -> AsyncIterator[Join]:
-    """``await join(yaml)`` starts a gateway on the port of the first one; see ``reuse_port``."""
-    started: list[RunningGateway] = []
-
-    async def start(config: str) -> RunningGateway:
-        folder = tmp_path / f"sharing{len(started)}"
-        folder.mkdir()
-        gateway = RunningGateway(folder, config)
-        if started:
-            gateway.port = started[0].port
+        if port:
+            gateway.port = port
             gateway.write_config(config)
-        started.append(gateway)
+        self._started.append(gateway)
         await gateway.start()
         return gateway
 
-    yield start
-    for gateway in started:
-        await gateway.stop()
+    async def stop(self) -> None:
+        for gateway in self._started:
+            await gateway.stop()
+
+
+@pytest.fixture
+async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+    """All that it starts are killed at the end."""
+    gateways = Gateways(tmp_path)
+    yield gateways
+    await gateways.stop()
+
+
+@pytest.fixture
+def serve(gateways: Gateways) -> Serve:
+    """``await serve(yaml)`` starts a gateway."""
+    return gateways.serve
+
+
+@pytest.fixture
+def join(gateways: Gateways) -> Join:
+    """``await join(yaml)`` starts a gateway on the port of the first one."""
+    return gateways.join
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ class Attempts:
         ):
             return None
         self._tried = (*self._tried, failed)
-        endpoint = self._cluster.pick_for(self._request, self._client, self._tried)
+        endpoint = self._cluster.pick(self._request, self._client, self._tried)
         if endpoint is None and self.stale:
             return failed  # only its old connection was dead
         return endpoint

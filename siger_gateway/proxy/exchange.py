@@ -39,9 +39,9 @@ from siger_gateway.upstream.cluster import Cluster, Endpoint
 NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
 """Response fields that end here; the request id is the gateway's to say."""
 
-NOT_IN_RESPONSE_TRAILERS: Final = NOT_RETURNED | {
-    *(b"content-length", b"set-cookie", b"trailer", b"via")
-}
+NOT_IN_RESPONSE_TRAILERS: Final = (
+    NOT_RETURNED | {b"content-length", b"set-cookie"} | {b"trailer", b"via"}
+)
 """Trailer fields that would change what the head has said (RFC 9110 section 6.5.1)."""
 
 SMALL_BODY: Final = 16 * 1024
@@ -141,7 +141,7 @@ class Exchange:
             self._awaiting_body = True  # its end starts the exchange once more
             return
         self._route.waiting.add(self)
-        endpoint = self._cluster.pick_for(self._request, self._client, ())
+        endpoint = self._cluster.pick(request, self._client, ())
         if endpoint is not None:
             self._acquire_connection(endpoint)
         else:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from siger_gateway.tls.certificates import LOOK_INTERVAL, file_state
+from siger_gateway.tls.certificates import LOOK_INTERVAL, FileState, file_state
 from siger_gateway.tls.contexts import FileProblem, KeyPair, Verify, client_context
 from siger_gateway.tls.transport import TlsTransport
 
@@ -49,7 +49,7 @@ class ClientTls:
     def __init__(self, source: ClientFiles) -> None:
         self._source = source
         self._context: ssl.SSLContext | None = None
-        self._state = file_state(source.files)
+        self._state: FileState = ()
         self._next_look = 0.0
         self.reload()
 

@@ -224,13 +224,10 @@ class Cluster:
             self._rebalanced = True
             self.rebalance()
 
-    def pick(self, tried: Sequence[Endpoint]) -> Endpoint | None:
-        """The endpoint for the next attempt, none of ``tried``; None when there is none."""
-        return self._balancer.pick(tried)
+    def pick(self, request: Request, client: str, tried: Sequence[Endpoint]) -> Endpoint | None:
+        """The endpoint for the next attempt, none of ``tried``; None when there is none.
 
-    def pick_for(self, request: Request, client: str, tried: Sequence[Endpoint]) -> Endpoint | None:
-        """The same for one request, which may have a key that tells its endpoint.
-
+        :param request: may have a key that tells its endpoint.
         :param client: the address of the client.
         """
         if self._hash_key is not None:

@@ -104,6 +104,10 @@ class Scripted:
                 await self.news.wait()
 
 
+Ends = tuple[RunningGateway, Scripted]
+"""What a case runs between."""
+
+
 async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
     """The raw bytes of a request's body. The gateway writes names in lower case."""
     _, mark, rest = head.partition(b"\r\ncontent-length: ")

@@ -6,41 +6,21 @@ and the connection either stays in step or is closed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
 from tests.protocol import requests_framing, requests_meaning, requests_syntax
 from tests.protocol.cases import SMUGGLED, RequestCase
 from tests.protocol.harness import (
-    Scripted,
+    Ends,
     next_answer,
     read_to_end,
     sentinel,
     without_added,
 )
-from tests.running import RunningGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CASES = requests_framing.CASES + requests_syntax.CASES + requests_meaning.CASES
-
-Ends = tuple[RunningGateway, Scripted]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
-    service = Scripted()
-    await service.start()
-    gateway = RunningGateway(Path(tmp_path_factory.mktemp("gateway")), service.config())
-    try:
-        await gateway.start()
-        yield gateway, service
-    finally:
-        await gateway.stop()
-        await service.stop()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.protocol.cases import ResponseCase
 from tests.protocol.harness import (
-    Scripted,
+    Ends,
     read_to_end,
     sentinel,
     without_added_to_response,
 )
 from tests.protocol.responses import CASES
-from tests.running import RunningGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-Ends = tuple[RunningGateway, Scripted]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
-    service = Scripted()
-    await service.start()
-    gateway = RunningGateway(Path(tmp_path_factory.mktemp("gateway")), service.config())
-    try:
-        await gateway.start()
-        yield gateway, service
-    finally:
-        await gateway.stop()
-        await service.stop()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

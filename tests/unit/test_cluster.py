@@ -17,8 +17,11 @@ from siger_gateway.config.schema import (
     ServiceConfig,
 )
 from siger_gateway.http1.client import UpstreamConnection
+from siger_gateway.http1.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
+
+ASKED = Request(b"GET", b"/", [], True)
 
 
 async def test_endpoints_that_stay_keep_their_connections_and_counters() -> None:
@@ -33,7 +36,7 @@ async def test_endpoints_that_stay_keep_their_connections_and_counters() -> None
     assert gone.pool.retired
     assert not kept.pool.retired
     cluster.update(())
-    assert cluster.pick(()) is None
+    assert cluster.pick(ASKED, "", ()) is None
 
 
 async def test_an_ipv6_endpoint_is_dialled_without_brackets() -> None:
@@ -49,11 +52,11 @@ async def test_retries_leave_the_turns_as_they_are() -> None:
     cluster = Cluster(
         "s", ServiceConfig(endpoints=(EndpointSpec("a:1"), EndpointSpec("b:2"))), ServiceStats()
     )
-    first = cluster.pick(())
+    first = cluster.pick(ASKED, "", ())
     assert first is not None
-    assert cluster.pick((first,)) is not first
-    assert cluster.pick(()) is not first
-    assert cluster.pick(()) is first
+    assert cluster.pick(ASKED, "", (first,)) is not first
+    assert cluster.pick(ASKED, "", ()) is not first
+    assert cluster.pick(ASKED, "", ()) is first
 
 
 def cluster_of(count: int, **config: object) -> Cluster:
@@ -65,7 +68,7 @@ def picked(cluster: Cluster) -> str:
     """The state of all endpoints that get requests, by port: ``+`` well, ``-`` unhealthy, ``x``
     ejected, ``#`` both; a dot for one that gets none."""
     cluster.rebalance()
-    seen = {cluster.pick(()) for _ in range(10 * len(cluster.endpoints))}
+    seen = {cluster.pick(ASKED, "", ()) for _ in range(10 * len(cluster.endpoints))}
     marks = {(True, False): "+", (False, False): "-", (True, True): "x", (False, True): "#"}
     return "".join(
         marks[one.healthy, one.ejected] if one in seen else "." for one in cluster.endpoints
@@ -129,12 +132,12 @@ async def test_an_ejected_endpoint_gets_no_requests_from_the_next_tick_on() -> N
     cluster.outlier.attempt_ended(bad, 0)
     cluster.outlier.attempt_ended(bad, 0)
     cluster.tick(now + 0.1)
-    assert {cluster.pick(()) for _ in range(10)} == {good}
+    assert {cluster.pick(ASKED, "", ()) for _ in range(10)} == {good}
     cluster.update((EndpointSpec("e:1", 2), EndpointSpec("e:2"), EndpointSpec("e:3")))
     assert bad in cluster.endpoints
-    assert bad not in {cluster.pick(()) for _ in range(20)}  # discovery resets nothing
+    assert bad not in {cluster.pick(ASKED, "", ()) for _ in range(20)}  # discovery resets nothing
     cluster.tick(now + 30.2)
-    assert bad in {cluster.pick(()) for _ in range(20)}
+    assert bad in {cluster.pick(ASKED, "", ()) for _ in range(20)}
 
 
 async def test_what_is_off_is_not_there() -> None:

@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
+from siger_gateway.http1.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.balancer import POLICIES
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 from siger_gateway.upstream.ewma import DECAY, FAILURE, UNKNOWN, cost_at, observe, record
+
+ASKED = Request(b"GET", b"/", [], True)
 
 
 async def endpoint(port: int = 1, weight: int = 1) -> Endpoint:
@@ -125,7 +128,7 @@ async def test_what_was_learned_survives_a_new_table() -> None:
     cluster.observe(fast, 200, 0.01)
     cluster.update((EndpointSpec("b:2"), EndpointSpec("a:1")))
     assert slow.latency_at <= monotonic()
-    assert {cluster.pick(()) for _ in range(50)} == {fast}
+    assert {cluster.pick(ASKED, "", ()) for _ in range(50)} == {fast}
 
 
 async def test_other_policies_observe_nothing() -> None:

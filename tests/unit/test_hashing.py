@@ -217,45 +217,45 @@ async def test_a_request_without_the_key_goes_to_the_less_loaded_of_two() -> Non
     busy, *others = table.endpoints
     busy.active = 5
     random.seed(1)
-    assert {table.pick_for(request(), "", ()) for _ in range(200)} == set(others)
-    assert table.pick_for(request(), "", table.endpoints) is None
+    assert {table.pick(request(), "", ()) for _ in range(200)} == set(others)
+    assert table.pick(request(), "", table.endpoints) is None
 
 
 async def test_keys_of_an_endpoint_that_is_down_come_back_with_it() -> None:
     table = cluster(*SPECS)
     requests = [request((b"x-user", key)) for key in KEYS[:100]]
-    before = [table.pick_for(one, "", ()) for one in requests]
+    before = [table.pick(one, "", ()) for one in requests]
     down = table.endpoints[2]
     down.healthy = False
     table.rebalance()
-    while_down = [table.pick_for(one, "", ()) for one in requests]
+    while_down = [table.pick(one, "", ()) for one in requests]
     assert down in before
     assert down not in while_down
     assert all(a is b for a, b in zip(before, while_down, strict=True) if a is not down)
     down.healthy = True
     table.rebalance()
-    assert [table.pick_for(one, "", ()) for one in requests] == before
+    assert [table.pick(one, "", ()) for one in requests] == before
 
 
 async def test_keys_keep_their_endpoint_when_all_seem_to_be_down() -> None:
     table = cluster(*SPECS)
     requests = [request((b"x-user", key)) for key in KEYS[:50]]
-    before = [table.pick_for(one, "", ()) for one in requests]
+    before = [table.pick(one, "", ()) for one in requests]
     for one in table.endpoints:
         one.ejected = True
     table.rebalance()
-    assert [table.pick_for(one, "", ()) for one in requests] == before
+    assert [table.pick(one, "", ()) for one in requests] == before
 
 
 async def test_the_same_table_again_keeps_the_ring_and_another_makes_a_new_one() -> None:
     table = cluster(*SPECS)
     requests = [request((b"x-user", key)) for key in KEYS[:50]]
-    before = [table.pick_for(one, "", ()) for one in requests]
+    before = [table.pick(one, "", ()) for one in requests]
     ring = table._ring
     table.update(reversed(SPECS))
     assert table._ring is ring
     table.update(SPECS[1:])
-    left = [table.pick_for(one, "", ()) for one in requests]
+    left = [table.pick(one, "", ()) for one in requests]
     assert set(left) == set(table.endpoints)
     assert all(a is b for a, b in zip(before, left, strict=True) if b is a or a in table.endpoints)
 
@@ -263,6 +263,6 @@ async def test_the_same_table_again_keeps_the_ring_and_another_makes_a_new_one()
 async def test_the_client_address_is_the_key_when_it_is_hashed_on() -> None:
     table = cluster(*SPECS, hash_on="client_ip")
     clients = [f"9.9.9.{number}" for number in range(100)]
-    first = [table.pick_for(request(), client, ()) for client in clients]
+    first = [table.pick(request(), client, ()) for client in clients]
     assert set(first) == set(table.endpoints)
-    assert [table.pick_for(request(), client, ()) for client in clients] == first
+    assert [table.pick(request(), client, ()) for client in clients] == first

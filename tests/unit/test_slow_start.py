@@ -14,10 +14,13 @@ from siger_gateway.config.schema import (
     PoolConfig,
     ServiceConfig,
 )
+from siger_gateway.http1.message import Request
 from siger_gateway.telemetry.metrics import Metrics, ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 from siger_gateway.upstream.clusters import Clusters
 from siger_gateway.upstream.slow_start import COLD, STEP, WARM, SlowStart
+
+ASKED = Request(b"GET", b"/", [], True)
 
 A, B, C, D = (EndpointSpec(f"{name}:80", 3) for name in "abcd")
 
@@ -32,7 +35,7 @@ def warmth(cluster: Cluster) -> dict[str, int]:
 
 def shares(cluster: Cluster) -> dict[str, int]:
     """Of 1000 requests."""
-    picked = [cluster.pick(()) for _ in range(1000)]
+    picked = [cluster.pick(ASKED, "", ()) for _ in range(1000)]
     return Counter(one.address[0] for one in picked if one is not None)
 
 
