@@ -103,6 +103,66 @@ REASONS: Final[dict[str, Reason]] = {
     "version_not_supported": Reason(
         505, "HTTP Version Not Supported", "downstream", "Speak HTTP/1.1 or HTTP/1.0."
     ),
+    # Who the client is, and what it may do.
+    "unauthenticated": Reason(
+        401, "Unauthorized", "downstream", "This address needs a token or an API key."
+    ),
+    "bad_credentials": Reason(
+        401, "Unauthorized", "downstream", "The credentials are not in a form that is understood."
+    ),
+    "token_malformed": Reason(401, "Unauthorized", "downstream", "This is no JSON Web Token."),
+    "token_algorithm": Reason(
+        401, "Unauthorized", "downstream", "Tokens of this algorithm are not accepted."
+    ),
+    "token_key_unknown": Reason(
+        401, "Unauthorized", "downstream", "The key that has signed the token is not known."
+    ),
+    "token_signature": Reason(
+        401, "Unauthorized", "downstream", "The signature of the token is not valid."
+    ),
+    "token_expired": Reason(401, "Unauthorized", "downstream", "The token has expired."),
+    "token_not_yet_valid": Reason(401, "Unauthorized", "downstream", "The token is not valid yet."),
+    "token_issuer": Reason(
+        401, "Unauthorized", "downstream", "Tokens of this issuer are not accepted."
+    ),
+    "token_audience": Reason(
+        401, "Unauthorized", "downstream", "The token is meant for somebody else."
+    ),
+    "token_type": Reason(
+        401, "Unauthorized", "downstream", "A token of this type gives no access."
+    ),
+    "token_claims": Reason(
+        401, "Unauthorized", "downstream", "A claim of the token is missing or not valid."
+    ),
+    "api_key_unknown": Reason(401, "Unauthorized", "downstream", "This API key is not known."),
+    "api_key_expired": Reason(401, "Unauthorized", "downstream", "This API key has expired."),
+    "auth_refused": Reason(
+        403, "Forbidden", "downstream", "The authorization service refused the request."
+    ),
+    "forbidden": Reason(403, "Forbidden", "downstream", "Your roles and scopes do not allow this."),
+    "address_denied": Reason(
+        403, "Forbidden", "downstream", "Clients with your address are not let in."
+    ),
+    "origin_denied": Reason(
+        403, "Forbidden", "downstream", "Pages of this origin may not do this."
+    ),
+    "rate_limited": Reason(
+        429, "Too Many Requests", "downstream", "You have sent too many requests.", retryable=True
+    ),
+    "too_many_concurrent": Reason(
+        429,
+        "Too Many Requests",
+        "downstream",
+        "Too many of your requests are being served at the same time.",
+        retryable=True,
+    ),
+    "auth_unavailable": Reason(
+        503,
+        "Service Unavailable",
+        "gateway",
+        "Who you are cannot be found out at present.",
+        retryable=True,
+    ),
     # The service did not answer as it should.
     "connect_refused": Reason(
         502,
