@@ -199,6 +199,10 @@ class Gateway:
             self._access_log.reopen()
         self._build_table()
         self._clusters.reload_tls()
+        if self._watcher is not None and self._follows_catalog():
+            self._watcher.watch_catalog(self._on_catalog)
+        if self._registrar is not None:
+            self._registrar.ask_by(self._probe())
         log.info("reloaded")
 
     async def drain(self) -> None:
@@ -290,15 +294,18 @@ class Gateway:
     def _make_watcher(self) -> ConsulWatcher:
         config = self._config
         snapshot = Snapshot(Path(config.data_dir) / SNAPSHOT_FILE) if config.data_dir else None
-        names = config.consul_routes or "*" in config.expose_services
         return ConsulWatcher(
             config.consul_address,
             config.consul_token,
             publish=self._clusters.publish,
-            publish_catalog=self._on_catalog if names else None,
+            publish_catalog=self._on_catalog if self._follows_catalog() else None,
             snapshot=snapshot,
             metrics=self.metrics,
         )
+
+    def _follows_catalog(self) -> bool:
+        """Whether routes depend on which services there are in Consul."""
+        return self._config.consul_routes or "*" in self._config.expose_services
 
     def _on_catalog(self, catalog: Catalog) -> None:
         """The services in Consul, or their tags, are others now."""

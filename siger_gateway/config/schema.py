@@ -262,7 +262,7 @@ class RetryConfig:
     attempts: int = _doc("tries in all, the first included", 3, least=1, most=10)
     on: tuple[RetryCondition, ...] = _doc(
         "connect (no connection to be had), reset (broken off, or no answer in time), or a status",
-        ("connect",),
+        ("connect", "reset"),
     )
     per_try_timeout: Duration = _doc(
         "to the response head, for each attempt; 0: the whole timeout", 0.0, least=0.0

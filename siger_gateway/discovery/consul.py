@@ -166,6 +166,13 @@ class ConsulWatcher:
         if self._loop is not None:
             self._begin(added)
 
+    def watch_catalog(self, publish: PublishCatalog) -> None:
+        """Publishes the catalog too from now on, see ``publish_catalog``."""
+        self._publish_catalog = publish
+        if self._loop is not None:
+            self._arrange_watches()
+            self._update_catalog()  # it may be known already
+
     def start(self) -> None:
         """Publishes what the snapshot has and begins to watch; returns at once."""
         if self._loop is not None:

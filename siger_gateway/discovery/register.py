@@ -84,6 +84,12 @@ class Registrar:
         if self._task is None and not self._leaving:
             self._task = asyncio.create_task(self._keep(), name="consul registration")
 
+    def ask_by(self, probe: Probe) -> None:
+        """The gateway is to be asked in this way from now on: Consul learns it at the next look."""
+        if probe != self._probe:
+            self._probe = probe
+            self.registered = False
+
     async def deregister(self) -> None:
         """Leaves Consul, in ``DEREGISTER_TIMEOUT`` seconds at most. Nothing registers afterwards,
         whether it succeeds or not."""
@@ -150,6 +156,7 @@ class Registrar:
                 await asyncio.sleep(self._renew_interval * random.uniform(0.9, 1.1))
 
     async def _register(self) -> None:
+        probe = self._probe
         host = self._host or await self._reachable_address()
         authority = f"[{host}]" if ":" in host else host
         await self._client.register(
@@ -158,20 +165,20 @@ class Registrar:
             host,
             self._port,
             self._config.tags,
-            {} if self._probe == "http" else {"protocol": "https"},
-            self._check(authority),
+            {} if probe == "http" else {"protocol": "https"},
+            self._check(authority, probe),
         )
         fields = {"id": self.service_id, "address": f"{authority}:{self._port}"}
         log.info("registered in Consul", extra={"fields": fields})
-        self.registered = True
+        self.registered = probe == self._probe
 
-    def _check(self, authority: str) -> dict[str, Any]:
-        if self._probe == "tcp":
+    def _check(self, authority: str, probe: Probe) -> dict[str, Any]:
+        if probe == "tcp":
             check = Check.tcp(authority, self._port, CHECK_INTERVAL, CHECK_TIMEOUT, REMOVE_AFTER)
         else:
-            url = f"{self._probe}://{authority}:{self._port}{self._check_path}"
+            url = f"{probe}://{authority}:{self._port}{self._check_path}"
             check = Check.http(url, CHECK_INTERVAL, CHECK_TIMEOUT, REMOVE_AFTER)
-        if self._probe == "https":
+        if probe == "https":
             check["TLSSkipVerify"] = True  # it asks by address, and wants to know about health
         check["status"] = "passing"  # it serves: without this it is absent until the first check
         return dict(check)

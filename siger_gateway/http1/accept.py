@@ -39,12 +39,13 @@ class TlsSettings(Protocol):
 class AcceptedConnection(asyncio.Protocol):
     """One connection that is not established yet."""
 
-    __slots__ = ("_listener", "_since", "_tls", "_transport")
+    __slots__ = ("_listener", "_silent", "_since", "_tls", "_transport")
 
     def __init__(self, listener: Listener, tls: TlsSettings) -> None:
         self._listener = listener
         self._tls = tls
         self._since = listener.now
+        self._silent = True
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,6 +53,7 @@ class AcceptedConnection(asyncio.Protocol):
         self._listener.add_accepted(self)
 
     def data_received(self, data: bytes) -> None:
+        self._silent = False
         if data[0] == HANDSHAKE_RECORD:
             tls = TlsTransport.server_side(self._tls.context, self)
             self._transport.set_protocol(tls)
@@ -86,6 +88,11 @@ class AcceptedConnection(asyncio.Protocol):
         """Closes the connection when it has not been established in ``timeout`` seconds."""
         if now - self._since > timeout:
             self.abort("timeout")
+
+    def close_if_silent(self) -> None:
+        """For a drain: closes a connection on which nothing has come."""
+        if self._silent:
+            self.abort("draining")
 
     @property
     def at_rest_since(self) -> float:

@@ -137,10 +137,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.set_protocol(protocol)
         return HandedOver(self._transport, response.take_body(), self.connection_lost)
 
-    def release(self) -> None:
-        """Back to the pool, unused."""
-        self._owner.release(self)
-
     def discard(self) -> None:
         """Closes a connection that has been given up while it was being opened: the owner does not
         count it any more."""

@@ -172,6 +172,7 @@ class Listener:
         await self._accept_the_last()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        patience = loop.time() + idle_grace
         while (self.connections or self.accepted) and loop.time() < deadline:
             self._empty.clear()
             try:
@@ -181,6 +182,9 @@ class Listener:
                 now = loop.time()
                 for connection in list(self.connections):
                     connection.close_if_idle(now - idle_grace)
+                if now >= patience:
+                    for accepted in list(self.accepted):
+                        accepted.close_if_silent()
         self.close()
         with suppress(TimeoutError):  # what was cut off is told, and logged, before all stops
             async with asyncio.timeout(LAST_WORDS):

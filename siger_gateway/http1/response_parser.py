@@ -151,7 +151,8 @@ class ResponseParser:
         if self._upgrade is None or not self._parser.should_upgrade():
             return False
         offered = [one.strip() for one in self._upgrade.lower().split(b",")]
-        return response.fields[b"upgrade"].lower() in offered
+        chosen = response.fields[b"upgrade"] = response.fields[b"upgrade"].strip()
+        return chosen.lower() in offered
 
     def on_body(self, body: bytes) -> None:
         if self.response is not None and not self.overrun:

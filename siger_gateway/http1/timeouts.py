@@ -66,18 +66,20 @@ class Ticker:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queues: dict[float, TimeoutQueue] = {}
+        self._queues: dict[tuple[str, float], TimeoutQueue] = {}
         self._callbacks: list[Callable[[float], None]] = []
         self._expected = self._loop.time() + TICK
         self._handle = self._loop.call_later(TICK, self._tick)
         self.lag = 0.0
         """Seconds by which the last tick was late: how long the loop was busy with other work."""
 
-    def queue(self, seconds: float) -> TimeoutQueue:
-        """The queue of this timeout; equal timeouts share one."""
-        if seconds not in self._queues:
-            self._queues[seconds] = TimeoutQueue(seconds, self._loop.time())
-        return self._queues[seconds]
+    def queue(self, purpose: str, seconds: float) -> TimeoutQueue:
+        """The queue of this timeout. Equal ones with the same purpose share one; a thing that waits
+        for two purposes at a time is in two queues, however long they are."""
+        key = (purpose, seconds)
+        if key not in self._queues:
+            self._queues[key] = TimeoutQueue(seconds, self._loop.time())
+        return self._queues[key]
 
     def every_tick(self, callback: Callable[[float], None]) -> None:
         """Calls ``callback`` with the loop's time, every ``TICK``."""

@@ -65,15 +65,15 @@ class Compiler:
             config.name,
             self._metrics.routes[config.name],
             weights[0][0] if weights else self._cluster(config.service),
-            self._ticker.queue(config.timeout),
+            self._ticker.queue("response", config.timeout),
             RetryPolicy.of(retry.attempts, retry.on),
-            self._queue(retry.per_try_timeout),
-            self._queue(config.stream_idle_timeout),
+            self._queue("attempt", retry.per_try_timeout),
+            self._queue("stream", config.stream_idle_timeout),
             rewrite=rewrite,
             split=Split(weights) if weights else None,
             request_edits=compile_edits(config.headers.request),
             response_edits=compile_edits(config.headers.response),
         )
 
-    def _queue(self, seconds: float) -> TimeoutQueue | None:
-        return self._ticker.queue(seconds) if seconds else None
+    def _queue(self, purpose: str, seconds: float) -> TimeoutQueue | None:
+        return self._ticker.queue(purpose, seconds) if seconds else None

@@ -166,16 +166,12 @@ class Exchange:
             self._attempt_failed("pending_overflow", "too many are waiting for a connection")
 
     def on_connection(self, connection: UpstreamConnection) -> None:
-        if self._waiting:
-            self._waiting = False
-            self._send_head(connection)
-        else:  # it took too long
-            connection.release()
+        self._waiting = False
+        self._send_head(connection)
 
     def on_no_connection(self, reason: str, detail: str) -> None:
-        if self._waiting:
-            self._waiting = False
-            self._attempt_failed(reason, detail)
+        self._waiting = False
+        self._attempt_failed(reason, detail)
 
     # Phase: send head.
 
@@ -197,9 +193,8 @@ class Exchange:
         connection.begin(self, request.method, self._target, headers, length, upgrade)
         body = self._body
         if body is not None:
+            self._stream.resume_reading()  # first: what is sent now may pause it again
             body.send_held(connection)
-            if body.trailers is None:
-                self._stream.resume_reading()
 
     # Phase: relay body.
 
@@ -257,6 +252,8 @@ class Exchange:
             route.trying.discard(self)
         self._response_begun = True
         self._status = status
+        if self._retries is not None:  # what follows, for hours perhaps, is no retry's load
+            self._retries.release()
         if status == 101:
             self._switch_protocols(response)
             return

@@ -35,6 +35,8 @@ to a list."""
 MAX_PASSES: Final = 10
 """Gateways of this name that a request may have come through: more of them are a loop."""
 
+X_FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+
 SCHEMES: Final = frozenset({b"http", b"https", b"ws", b"wss"})
 """What a trusted proxy may call the scheme that the client used."""
 
@@ -125,12 +127,32 @@ def _hops(chain: list[bytes]) -> list[str]:
 
 
 def _chain(request: Request) -> list[str]:
-    """The hops that ``X-Forwarded-For`` names, or ``Forwarded`` where there is none."""
-    chain = find_all(request.headers, b"x-forwarded-for")
-    if not chain and b"forwarded" in request.fields:
-        elements = forwarded_field.parse(find_all(request.headers, b"forwarded"))
-        return [one.get(b"for", b"unknown").decode("latin-1") for one in elements]
-    return _hops(chain)
+    """The hops that ``X-Forwarded-For`` names, or ``Forwarded`` where it counts."""
+    elements = forwarded_field.parse(_forwarded(request))
+    if elements:
+        return _nodes(elements)
+    return _hops(find_all(request.headers, b"x-forwarded-for"))
+
+
+def _forwarded(request: Request) -> list[bytes]:
+    """The ``Forwarded`` fields that count: none beside an ``X-Forwarded-*``. Nearly all proxies
+    maintain only those, and would pass on a client's ``Forwarded`` as it came."""
+    fields = request.fields
+    if b"forwarded" not in fields or not fields.keys().isdisjoint(X_FORWARDED):
+        return []
+    return find_all(request.headers, b"forwarded")
+
+
+def _nodes(elements: list[forwarded_field.Element]) -> list[str]:
+    """The addresses in ``for``; what is none, perhaps for privacy (RFC 7239 section 6.3), is not
+    passed on: between the commas of ``X-Forwarded-For`` it might be read as several."""
+    nodes = []
+    for element in elements:
+        try:
+            nodes.append(str(_address(element.get(b"for", b"").decode("latin-1"))))
+        except ValueError:
+            nodes.append("unknown")
+    return nodes
 
 
 def has_looped(request: Request) -> bool:
@@ -215,13 +237,14 @@ def _origin(peer: str, scheme: bytes, host: bytes) -> Origin:
 
 
 def _vouched(request: Request, stream: DownstreamStream, origin: Origin) -> Origin:
-    """``origin``, appended to what a trusted proxy says; of the two kinds of fields that there are
-    for it, one that is missing is made of the other (RFC 7239 section 7.4)."""
-    said = find_all(request.headers, b"forwarded")
+    """``origin``, appended to what a trusted proxy says in one of the two kinds of fields for it;
+    the other kind is made of that (RFC 7239 section 7.4)."""
+    said = _forwarded(request)
     elements = forwarded_field.parse(said)
-    chain = find_all(request.headers, b"x-forwarded-for")
-    if not chain and elements:
-        chain = [one.get(b"for", b"unknown") for one in elements]
+    if elements:
+        chain = [node.encode() for node in _nodes(elements)]
+    else:
+        chain = find_all(request.headers, b"x-forwarded-for")
     first = elements[0] if elements else {}
     scheme = _first(request, b"x-forwarded-proto").lower() or first.get(b"proto", b"").lower()
     if scheme not in SCHEMES:

@@ -266,6 +266,14 @@ class Cluster:
         if self._slow_start and self._slow_start.advance(now):  # empty: nothing is warming up
             self._reweigh()
 
+    def retire(self) -> None:
+        """The configuration has it no more, as it was. Exchanges that have begun with it, and their
+        retries, still find its endpoints."""
+        if self._checker is not None:
+            self._checker.follow(())
+        for endpoint in self.endpoints:
+            endpoint.pool.retire()
+
     async def close(self) -> None:
         if self._checker is not None:
             await self._checker.close()

@@ -65,8 +65,11 @@ class Clusters:
             clusters[name] = cluster
         gone = [c for name, c in self._clusters.items() if clusters.get(name) is not c]
         self._clusters = clusters
-        for cluster in gone:  # exchanges in flight finish on their own connections
-            cluster.update(())
+        for cluster in gone:
+            cluster.retire()
+        # Tables that nobody keeps up to date are forgotten.
+        used = {cluster.config.consul for cluster in clusters.values()}
+        self._discovered = {name: e for name, e in self._discovered.items() if name in used}
 
     def publish(self, consul_name: str, endpoints: Sequence[EndpointSpec]) -> None:
         """Discovery's whole table of one service."""

@@ -90,16 +90,22 @@ class Ring:
 
     def pick(self, key: bytes, tried: Sequence[Endpoint]) -> Endpoint | None:
         """The first usable endpoint at or after the place of ``key`` that is not in ``tried``;
-        None when its sector has none."""
+        None when there is none. A sector may have none, as endpoints of little weight have few
+        points: then the key's next sector is asked, in an order of the key's own."""
+        usable = self.usable
+        if all(owner in tried for owner in usable):
+            return None
         place = int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
         number = place % SECTORS
-        points, owners = self._sectors[number] or self._sort(number)
-        usable = self.usable
-        start = bisect(points, place)
-        for index in chain(range(start, len(points)), range(start)):
-            owner = owners[index]
-            if owner in usable and owner not in tried and _is_warm(owner, points[index]):
-                return owner
+        step = place // SECTORS | 1  # odd, so that it leads to every sector
+        for _ in range(SECTORS):
+            points, owners = self._sectors[number] or self._sort(number)
+            start = bisect(points, place)
+            for index in chain(range(start, len(points)), range(start)):
+                owner = owners[index]
+                if owner in usable and owner not in tried and _is_warm(owner, points[index]):
+                    return owner
+            number = (number + step) % SECTORS
         return None
 
     def _sort(self, number: int) -> tuple[list[int], list[Endpoint]]:

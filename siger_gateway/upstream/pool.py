@@ -22,11 +22,24 @@ log = logging.getLogger(__name__)
 
 
 class Waiter(Protocol):
-    """An exchange that waits for a connection; exactly one of the two is called, once."""
+    """An exchange that waits for a connection; exactly one of the two is called, once, unless it
+    has given up."""
 
     def on_connection(self, connection: UpstreamConnection) -> None: ...
 
     def on_no_connection(self, reason: str, detail: str) -> None: ...
+
+
+class _Opening:
+    """A connection that is being opened.
+
+    :param waiter: who it is for; None once that one has given up.
+    """
+
+    __slots__ = ("waiter",)
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter: Waiter | None = waiter
 
 
 class Pool:
@@ -40,6 +53,7 @@ class Pool:
         "_idle",
         "_now",
         "_open",
+        "_opening",
         "_tasks",
         "_waiting",
         "address",
@@ -64,6 +78,7 @@ class Pool:
         # in Python 3.11).
         self._open = 0  # established and being opened
         self._waiting: deque[Waiter] = deque()
+        self._opening: dict[Waiter, _Opening] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -100,8 +115,12 @@ class Pool:
         return True
 
     def give_up(self, waiter: Waiter) -> None:
-        """``waiter`` no longer waits."""
-        if waiter in self._waiting:
+        """``waiter`` no longer waits, and is not called: it may be waiting elsewhere by the time
+        that its connection is there, which then is for whoever comes first."""
+        opening = self._opening.pop(waiter, None)
+        if opening is not None:
+            opening.waiter = None
+        elif waiter in self._waiting:
             self._waiting.remove(waiter)
 
     def release(self, connection: UpstreamConnection) -> None:
@@ -126,31 +145,41 @@ class Pool:
 
     def _connect(self, waiter: Waiter) -> None:
         self._open += 1
-        task = asyncio.get_running_loop().create_task(self._open_connection(waiter))
+        opening = self._opening[waiter] = _Opening(waiter)
+        task = asyncio.get_running_loop().create_task(self._open_connection(opening))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
 
-    async def _open_connection(self, waiter: Waiter) -> None:
+    async def _open_connection(self, opening: _Opening) -> None:
         connection = UpstreamConnection(self)
         try:
             async with asyncio.timeout(self._config.connect_timeout):
                 await self.dial(lambda: connection)
         except TimeoutError:
             connection.discard()  # it may have come just now
-            self._not_connected(waiter, "connect_timeout", "no answer")
+            self._not_connected(opening, "connect_timeout", "no answer")
         except ConnectionRefusedError as error:
-            self._not_connected(waiter, "connect_refused", str(error))
+            self._not_connected(opening, "connect_refused", str(error))
         except ssl.SSLCertVerificationError as error:
-            self._not_connected(waiter, "tls_certificate", error.verify_message)
+            self._not_connected(opening, "tls_certificate", error.verify_message)
         except ssl.SSLError as error:
-            self._not_connected(waiter, "tls_failed", getattr(error, "reason", "") or str(error))
+            self._not_connected(opening, "tls_failed", getattr(error, "reason", "") or str(error))
         except OSError as error:  # a name that does not resolve, no route, no file descriptor left
-            self._not_connected(waiter, "connect_failed", str(error))
+            self._not_connected(opening, "connect_failed", str(error))
         else:
-            if connection.closed:  # its first bytes, or its end, came with that of the handshake
+            waiter = self._waiter_of(opening)
+            if waiter is None:
+                self.release(connection)
+            elif connection.closed:  # its first bytes, or its end, came with the handshake's last
                 waiter.on_no_connection("connect_failed", "closed before it was used")
             else:
                 waiter.on_connection(connection)
+
+    def _waiter_of(self, opening: _Opening) -> Waiter | None:
+        """Who the connection is for, now that it is there or will not come."""
+        if opening.waiter is not None:
+            del self._opening[opening.waiter]
+        return opening.waiter
 
     async def dial(self, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         """A new connection to the endpoint, which does not count as one of the pool's: the one
@@ -165,10 +194,12 @@ class Pool:
             raise OSError(str(error)) from error
         return connection
 
-    def _not_connected(self, waiter: Waiter, reason: str, detail: str) -> None:
+    def _not_connected(self, opening: _Opening, reason: str, detail: str) -> None:
         self._open -= 1
         log.debug("connect failed", extra={"fields": {"endpoint": self.address, "error": detail}})
-        waiter.on_no_connection(reason, detail)
+        waiter = self._waiter_of(opening)
+        if waiter is not None:
+            waiter.on_no_connection(reason, detail)
         if self._waiting and self._open < self._config.max_connections:
             self._connect(self._waiting.popleft())
 

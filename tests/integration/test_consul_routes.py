@@ -240,3 +240,15 @@ async def test_tags_are_left_alone_when_they_are_switched_off(
     gateway = await serve(config(consul, 'consul_routes: false\nexpose_services: ["*"]\n'))
     await until(gateway, "/services/users/x", 200)
     assert (await gateway.get("/u")).status == 404
+
+
+async def test_all_services_can_be_exposed_by_a_reload(
+    serve: Serve, services: Services, consul: ConsulServer
+) -> None:
+    (upstream,) = await services(answer_ok)
+    await register(consul, "users", "users-1", upstream.port)
+    gateway = await serve(config(consul, "consul_routes: false\n"))
+    assert (await gateway.get("/services/users/x")).status == 404
+    gateway.write_config(config(consul, 'consul_routes: false\nexpose_services: ["*"]\n'))
+    assert (await gateway.reload())["message"] == "reloaded"
+    await until(gateway, "/services/users/x", 200)

@@ -89,6 +89,25 @@ async def test_a_gateway_with_tls_says_so_and_is_asked_in_a_way_that_works(
     assert found["status"] == "passing"
 
 
+async def test_consul_asks_in_another_way_when_a_reload_makes_that_necessary() -> None:
+    told: list[dict[str, Any]] = []
+
+    def agent(request: HTTPServerRequest) -> Answer:
+        if request.path == "/v1/agent/service/register":
+            told.append(json.loads(request.body))
+        return 200, {}, ""
+
+    config = RegisterConfig(name="edge", address="10.0.0.1")
+    async with FakeAgent(agent) as fake, registrar(fake.address, config, probe="https") as kept:
+        await eventually(lambda: told, "the registration")
+        kept.ask_by("tcp")
+        await eventually(lambda: len(told) > 1, "another one")
+    assert [sorted(one["checks"][0].keys() & {"http", "tcp"}) for one in told] == [
+        ["http"],
+        ["tcp"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("configured", "address", "port", "url"),
     [

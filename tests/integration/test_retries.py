@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -75,6 +76,43 @@ async def test_without_a_word_about_it_an_answer_is_passed_on_as_it_came(
     gateway = await serve(one_service(sick, well))
     statuses = sorted([(await gateway.get("/")).status for _ in range(4)])
     assert statuses == [200, 200, 503, 503]
+
+
+async def test_a_connection_that_a_leaving_service_closes_unread_fails_no_get(
+    serve: Serve, services: Services
+) -> None:
+    """Whoever stops accepting drops what is in its queue: new connections end without an answer."""
+    leaving, well = await services(breaks_off, answer_ok)
+    gateway = await serve(one_service(leaving, well))
+    assert [(await gateway.get("/")).status for _ in range(6)] == [200] * 6
+    assert (await gateway.request("POST /", body=b"x")).status in (200, 502)
+    assert len(leaving.served) in (3, 4)
+
+
+async def test_a_second_attempt_ends_in_time_whatever_the_other_timeouts_are(
+    serve: Serve, services: Services
+) -> None:
+    upstreams = await services(breaks_off, says_nothing)
+    gateway = await serve(one_service(*upstreams, route=", timeout: 1s, stream_idle_timeout: 1s"))
+    for _ in range(2):  # so that both are met first
+        assert (await gateway.get("/")).json["reason"] == "response_timeout"
+
+
+async def test_streams_that_a_retry_has_begun_keep_nobody_from_being_retried(
+    serve: Serve, services: Services
+) -> None:
+    async def streams(upstream: Upstream, served: Served) -> None:
+        await served.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        await served.reader.read()  # until the other side leaves
+        raise EOFError
+
+    upstreams = await services(answers(503), streams)
+    gateway = await serve(one_service(*upstreams, route=EVERYTHING))
+    async with contextlib.AsyncExitStack() as clients:
+        for _ in range(14):  # more than the least budget, times two
+            client = await clients.enter_async_context(gateway.connect())
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await client.head())[0] == 200
 
 
 @pytest.mark.parametrize("sick", [answers(503), breaks_off, says_nothing])

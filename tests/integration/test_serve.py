@@ -160,6 +160,49 @@ async def test_a_reload_takes_the_new_routes_and_cuts_nothing(
     assert await gateway.metric('siger_config_reloads_total{outcome="ok"}') == 1
 
 
+async def test_a_reload_of_its_service_does_not_fail_an_exchange_that_has_begun(
+    serve: Serve, services: Services
+) -> None:
+    """One awaits its body, one a connection, and one breaks off and needs another endpoint."""
+    go_on = asyncio.Event()
+    broken: list[Upstream] = []
+
+    async def slow(upstream: Upstream, served: Served) -> None:
+        await go_on.wait()
+        if served.line.startswith("GET /broken") and not broken:
+            broken.append(upstream)
+            raise EOFError
+        await served.body()
+        await served.ok()
+
+    first, second = await services(slow, slow)
+    both = f'"{first.address}", "{second.address}"'
+    before = routed(first).replace(f'"{first.address}"', both)
+    before = before.replace("endpoints:", "pool: {max_connections: 1}, endpoints:")
+    gateway = await serve(before)
+
+    async def busy(exchanges: int) -> None:
+        async def look() -> bool:
+            return await gateway.metric("siger_http_requests_in_flight") == exchanges + 1
+
+        await eventually(look)
+
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(gateway.connect()) for _ in range(4)]
+        await clients[0].send(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        asked = [
+            asyncio.create_task(client.request(f"GET /{path}"))
+            for client, path in zip(clients[1:], ("broken", "waits", "waits"), strict=True)
+        ]
+        await busy(4)
+        gateway.write_config(before.replace("endpoints:", "balance: p2c, endpoints:"))
+        assert (await gateway.reload())["message"] == "reloaded"
+        go_on.set()
+        await clients[0].send(b"cd")
+        answers = [await clients[0].answer(), *(await asyncio.gather(*asked))]
+    assert [answer.status for answer in answers] == [200] * 4
+
+
 async def test_a_bad_configuration_never_replaces_a_running_one(
     serve: Serve, services: Services
 ) -> None:

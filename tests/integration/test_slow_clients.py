@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import Serve, Services
+from tests.integration.test_proxy import one_service
 from tests.load import KEPT, ON_ITS_OWN, Load
 from tests.running import Client, RunningGateway, Served, Upstream, answer_ok, eventually
 
@@ -50,6 +51,30 @@ async def others(gateway: RunningGateway) -> AsyncIterator[None]:
         return await gateway.metric("siger_downstream_connections") == 1
 
     await eventually(released)
+
+
+async def test_a_client_that_leaves_after_its_body_is_noticed(
+    serve: Serve, services: Services
+) -> None:
+    """The body has come whole before there was a connection to send it on."""
+
+    async def says_nothing(upstream: Upstream, served: Served) -> None:
+        await served.reader.read()
+        raise EOFError
+
+    (upstream,) = await services(says_nothing)
+    gateway = await serve(one_service(upstream))
+    async with gateway.connect() as client:
+        await client.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nX-Request-Id: leaver\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        )
+
+        async def asked() -> bool:
+            return bool(upstream.served)
+
+        await eventually(asked)
+    assert (await gateway.access("leaver"))["status"] == 499
 
 
 async def drip(client: Client, head: bytes) -> int:

@@ -43,6 +43,20 @@ async def secure(
     return gateway
 
 
+async def test_a_drain_does_not_wait_for_connections_without_a_handshake(
+    serve: Serve, authority: Authority
+) -> None:
+    gateway = await secure(
+        serve, authority, None, rest="limits: {header_timeout: 1h}\ndrain_timeout: 1h\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    assert await gateway.metric("siger_downstream_connections") == 1  # the scrape's; accepted since
+    gateway.send(signal.SIGTERM)
+    assert await gateway.wait() == 0
+    assert await reader.read() == b""
+    writer.close()
+
+
 async def end_of(port: int, sent: bytes = b"") -> bytes:
     """What a plain TCP client gets until the connection is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

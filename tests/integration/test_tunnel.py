@@ -103,6 +103,19 @@ async def test_a_service_that_accepts_gets_the_bytes_of_the_client_and_back(
     assert await gateway.metric("siger_http_requests_in_flight") == 1
 
 
+async def test_whitespace_behind_the_protocol_chosen_means_nothing(
+    serve: Serve, services: Services
+) -> None:
+    async def spaced(upstream: Upstream, served: Served) -> None:
+        await served.send(SWITCH.replace(b"echo/1", b"echo/1 \t"))
+        await echo_on(served)
+
+    (upstream,) = await services(spaced)
+    gateway = await serve(routed(upstream.address))
+    async with gateway.connect() as client:
+        assert (await opened(client))["upgrade"] == "echo/1"
+
+
 async def test_the_first_bytes_of_the_tunnel_may_come_with_the_heads(
     serve: Serve, services: Services
 ) -> None:

@@ -20,6 +20,7 @@ from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.http1.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
+from tests.running import BOUND
 
 ASKED = Request(b"GET", b"/", [], True)
 
@@ -183,11 +184,58 @@ async def test_a_connection_that_comes_too_late_is_not_counted_off_twice() -> No
     assert pool.busy == 0
 
 
+class Accepted(asyncio.Protocol):
+    """The service's end of a connection."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set()
+
+
+class Waiting:
+    """An exchange that may wait for a connection."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def on_connection(self, connection: UpstreamConnection) -> None:
+        self.told.set_result("connected")
+
+    def on_no_connection(self, reason: str, detail: str) -> None:
+        self.told.set_result(reason)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_who_has_given_up_hears_no_more_of_that_connection(answers: bool) -> None:
+    accepted = Accepted()
+    server = await asyncio.get_running_loop().create_server(lambda: accepted, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    if not answers:
+        server.close()
+    config = ServiceConfig(endpoints=(EndpointSpec(address),), pool=PoolConfig(max_connections=1))
+    cluster = Cluster("s", config, ServiceStats())
+    pool = cluster.endpoints[0].pool
+    gone, there = Waiting(), Waiting()
+    assert pool.wait(gone)
+    assert pool.wait(there)
+    pool.give_up(gone)
+    async with asyncio.timeout(BOUND):
+        assert await there.told == ("connected" if answers else "connect_refused")
+    assert not gone.told.done()
+    assert pool.busy == int(answers)
+    await cluster.close()
+    server.close()
+    if answers:
+        await accepted.over.wait()
+
+
 async def test_a_closed_connection_never_comes_to_rest_in_the_pool() -> None:
     cluster = Cluster("s", ServiceConfig(endpoints=(EndpointSpec("a:1"),)), ServiceStats())
     pool = cluster.endpoints[0].pool
     connection = UpstreamConnection(pool)
     connection.discard()
-    connection.release()
+    pool.release(connection)
     assert (pool.idle, pool.take()) == (0, None)
     pool.close_stale(1e12)

@@ -209,7 +209,7 @@ def test_a_trusted_proxy_is_believed_about_the_client_and_never_about_the_user()
     assert told[b"x-forwarded-for"] == [b"6.6.6.6, 127.0.0.1, 10.0.0.1, 10.0.0.9"]
     assert told[b"x-forwarded-proto"] == [b"https"]
     assert told[b"x-forwarded-host"] == [b"evil"]
-    theirs = b"for=127.0.0.1;proto=https"
+    theirs = b"for=6.6.6.6;proto=https;host=evil, for=127.0.0.1, for=10.0.0.1"
     assert told[b"forwarded"] == [theirs + b", for=10.0.0.9;proto=http;host=a"]
     for name in (b"x-user-id", b"x_user_id", b"x-user-role", b"x-real-ip"):
         assert name not in told
@@ -325,7 +325,7 @@ TRUSTED_PEER = "10.0.0.9"
         ([], b"10.0.0.9", b"http", b"a", b"for=10.0.0.9;proto=http;host=a"),
         (
             [(b"forwarded", b'for="[2001:db8::1]:80";proto=HTTPS;host="b:81"')],
-            b"[2001:db8::1]:80, 10.0.0.9",
+            b"2001:db8::1, 10.0.0.9",
             b"https",
             b"b:81",
             b'for="[2001:db8::1]:80";proto=HTTPS;host="b:81", for=10.0.0.9;proto=http;host=a',
@@ -353,6 +353,20 @@ TRUSTED_PEER = "10.0.0.9"
         ),
         (
             [(b"x-forwarded-proto", b"javascript"), (b"x-forwarded-host", b"b/<script>")],
+            b"10.0.0.9",
+            b"http",
+            b"a",
+            b"for=10.0.0.9;proto=http;host=a",
+        ),
+        (
+            [(b"forwarded", b'for="6.6.6.6, 10.0.0.8", for=_hidden, for=8.8.8.8')],
+            b"unknown, unknown, 8.8.8.8, 10.0.0.9",
+            b"http",
+            b"a",
+            b'for="6.6.6.6, 10.0.0.8", for=_hidden, for=8.8.8.8, for=10.0.0.9;proto=http;host=a',
+        ),
+        (  # a proxy that maintains X-Forwarded-Proto alone has passed the rest on from a client
+            [(b"forwarded", b"for=6.6.6.6;proto=https;host=evil"), (b"x-forwarded-proto", b"http")],
             b"10.0.0.9",
             b"http",
             b"a",
@@ -396,6 +410,14 @@ def test_the_client_is_found_in_forwarded_too(field: bytes, client: str) -> None
     given = request((b"forwarded", field))
     assert TRUSTED.client(given, TRUSTED_PEER) == client
     assert TRUSTED.client(given, "203.0.113.5") == "203.0.113.5"
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"])
+def test_a_forwarded_beside_the_usual_fields_is_a_clients_claim(name: bytes) -> None:
+    given = request((b"forwarded", b"for=6.6.6.6"), (name, b"9.9.9.9"))
+    expected = "9.9.9.9" if name == b"x-forwarded-for" else TRUSTED_PEER
+    assert TRUSTED.client(given, TRUSTED_PEER) == expected
+    assert b"6.6.6.6" not in b"".join(for_the_service(given, TRUSTED_PEER)[b"forwarded"])
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,20 @@ async def test_a_retry_goes_where_the_key_would_belong_without_those_that_failed
         assert ring.pick(key, failed) is without.pick(key, ())
 
 
+@pytest.mark.parametrize("weights", [(10, 1, 1), (1000, 1, 1), (100, 10, 10, 10)])
+async def test_without_the_heaviest_endpoint_every_key_has_another_one_for_itself(
+    weights: tuple[int, ...],
+) -> None:
+    table = await endpoints(weights)
+    ring = Ring(table)
+    before = owners(ring)
+    ring.usable = frozenset(table[1:])
+    found = owners(ring)
+    assert all(was is now for was, now in zip(before, found, strict=True) if was is not table[0])
+    shares = [found.count(one) / len(KEYS) for one in table[1:]]
+    assert min(shares) > 0.5 / len(shares)
+
+
 async def test_there_is_no_endpoint_when_all_were_tried_or_none_is_there() -> None:
     table = await endpoints([1, 1])
     ring = Ring(table)

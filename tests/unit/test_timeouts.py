@@ -106,8 +106,8 @@ def test_what_is_added_in_a_timeout_waits_its_whole_time() -> None:
 
 async def test_equal_timeouts_share_a_queue() -> None:
     ticker = Ticker()
-    assert ticker.queue(1.0) is ticker.queue(1.0)
-    assert ticker.queue(1.0) is not ticker.queue(2.0)
+    assert ticker.queue("a", 1.0) is ticker.queue("a", 1.0)
+    assert ticker.queue("a", 1.0) is not ticker.queue("a", 2.0)
     ticker.close()
 
 
@@ -122,7 +122,7 @@ async def test_the_ticker_expires_its_queues_and_calls_its_callbacks_until_close
             expired.set()
 
     began = asyncio.get_running_loop().time()
-    ticker.queue(0.05).add(Waiting())
+    ticker.queue("a", 0.05).add(Waiting())
     async with asyncio.timeout(10):
         await expired.wait()
     assert asyncio.get_running_loop().time() - began >= 0.05
