@@ -154,6 +154,10 @@ class RunningGateway:
                 return float(value)
         return 0.0
 
+    async def in_flight(self, exchanges: int) -> bool:
+        """Whether there are so many exchanges, but for the scrape that tells it."""
+        return await self.metric("siger_http_requests_in_flight") == exchanges + 1
+
     async def get(self, path: str, *fields: str) -> Answer:
         return await self.request(f"GET {path}", *fields)
 

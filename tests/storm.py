@@ -107,10 +107,7 @@ async def run_storm(serve: Serve, services: Services, rate: int, seconds: float)
         if line.startswith("siger_retries_total{"):
             storm.retries += float(line.rpartition(" ")[2])
 
-    async def all_ended() -> bool:
-        return await gateway.metric("siger_http_requests_in_flight") == 1
-
-    await eventually(all_ended)
+    await eventually(lambda: gateway.in_flight(0))
     return storm
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from binascii import hexlify
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from itertools import product
 from random import getrandbits
 from typing import Final
@@ -112,10 +112,10 @@ class TrustedProxies:
             return peer
         client = peer
         for hop in reversed(_chain(request)):
-            try:
-                client = str(_address(hop))
-            except ValueError:
+            address = _address(hop)
+            if not address:
                 break  # what stands left of something unreadable was not written by a proxy
+            client = address
             if client not in self:
                 break
         return client
@@ -146,13 +146,8 @@ def _forwarded(request: Request) -> list[bytes]:
 def _nodes(elements: list[forwarded_field.Element]) -> list[str]:
     """The addresses in ``for``; what is none, perhaps for privacy (RFC 7239 section 6.3), is not
     passed on: between the commas of ``X-Forwarded-For`` it might be read as several."""
-    nodes = []
-    for element in elements:
-        try:
-            nodes.append(str(_address(element.get(b"for", b"").decode("latin-1"))))
-        except ValueError:
-            nodes.append("unknown")
-    return nodes
+    named = [element.get(b"for", b"").decode("latin-1") for element in elements]
+    return [_address(node) or "unknown" for node in named]
 
 
 def has_looped(request: Request) -> bool:
@@ -161,16 +156,19 @@ def has_looped(request: Request) -> bool:
     return sum(member.strip().endswith(b" siger") for member in members) > MAX_PASSES
 
 
-def _address(hop: str) -> IPv4Address | IPv6Address:
-    """The address of one hop, which some proxies write with a port. Raises ``ValueError``."""
+def _address(hop: str) -> str:
+    """The address of one hop, which some proxies write with a port; empty if there is none."""
     if "%" in hop:  # a scope (RFC 4007) means nothing to others, and Python takes any text for one
-        raise ValueError(hop)
+        return ""
     if hop[:1] == "[":
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
-    address = ip_address(hop)
-    return getattr(address, "ipv4_mapped", None) or address
+    try:
+        address = ip_address(hop)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def accepts_trailers(headers: Headers) -> bool:
@@ -272,12 +270,7 @@ def _first(request: Request, name: bytes) -> bytes:
 
 def _as_elements(chain: list[bytes], scheme: bytes, host: bytes) -> list[bytes]:
     """``X-Forwarded-*`` as elements of ``Forwarded``; scheme and host are what the client used."""
-    nodes = []
-    for hop in _hops(chain):
-        try:
-            nodes.append(str(_address(hop)))
-        except ValueError:
-            nodes.append("")
+    nodes = [_address(hop) for hop in _hops(chain)]
     if not nodes:
         return []
     rest = [b"for=" + forwarded_field.node(address) for address in nodes[1:]]

@@ -93,8 +93,6 @@ class Ring:
         None when there is none. A sector may have none, as endpoints of little weight have few
         points: then the key's next sector is asked, in an order of the key's own."""
         usable = self.usable
-        if all(owner in tried for owner in usable):
-            return None
         place = int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
         number = place % SECTORS
         step = place // SECTORS | 1  # odd, so that it leads to every sector
@@ -105,6 +103,8 @@ class Ring:
                 owner = owners[index]
                 if owner in usable and owner not in tried and _is_warm(owner, points[index]):
                     return owner
+            if all(owner in tried for owner in usable):
+                break  # no other sector has one: none is sorted for nothing
             number = (number + step) % SECTORS
         return None
 

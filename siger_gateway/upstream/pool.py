@@ -30,18 +30,6 @@ class Waiter(Protocol):
     def on_no_connection(self, reason: str, detail: str) -> None: ...
 
 
-class _Opening:
-    """A connection that is being opened.
-
-    :param waiter: who it is for; None once that one has given up.
-    """
-
-    __slots__ = ("waiter",)
-
-    def __init__(self, waiter: Waiter) -> None:
-        self.waiter: Waiter | None = waiter
-
-
 class Pool:
     """The connections to ``host:port``.
 
@@ -78,7 +66,7 @@ class Pool:
         # in Python 3.11).
         self._open = 0  # established and being opened
         self._waiting: deque[Waiter] = deque()
-        self._opening: dict[Waiter, _Opening] = {}
+        self._opening: dict[Waiter, UpstreamConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -117,10 +105,7 @@ class Pool:
     def give_up(self, waiter: Waiter) -> None:
         """``waiter`` no longer waits, and is not called: it may be waiting elsewhere by the time
         that its connection is there, which then is for whoever comes first."""
-        opening = self._opening.pop(waiter, None)
-        if opening is not None:
-            opening.waiter = None
-        elif waiter in self._waiting:
+        if self._opening.pop(waiter, None) is None and waiter in self._waiting:
             self._waiting.remove(waiter)
 
     def release(self, connection: UpstreamConnection) -> None:
@@ -145,41 +130,49 @@ class Pool:
 
     def _connect(self, waiter: Waiter) -> None:
         self._open += 1
-        opening = self._opening[waiter] = _Opening(waiter)
-        task = asyncio.get_running_loop().create_task(self._open_connection(opening))
+        connection = self._opening[waiter] = UpstreamConnection(self)
+        task = asyncio.get_running_loop().create_task(self._open_connection(connection, waiter))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
 
-    async def _open_connection(self, opening: _Opening) -> None:
-        connection = UpstreamConnection(self)
+    async def _open_connection(self, connection: UpstreamConnection, waiter: Waiter) -> None:
+        failure = await self._try_to_connect(connection)
+        awaited = self._opening.get(waiter) is connection  # else ``waiter`` has given it up
+        if awaited:
+            del self._opening[waiter]
+        if failure is not None:
+            self._open -= 1
+            reason, detail = failure
+            fields = {"endpoint": self.address, "error": detail}
+            log.debug("connect failed", extra={"fields": fields})
+            if awaited:
+                waiter.on_no_connection(reason, detail)
+            if self._waiting and self._open < self._config.max_connections:
+                self._connect(self._waiting.popleft())
+        elif not awaited:
+            self.release(connection)
+        elif connection.closed:  # its first bytes, or its end, came with that of the handshake
+            waiter.on_no_connection("connect_failed", "closed before it was used")
+        else:
+            waiter.on_connection(connection)
+
+    async def _try_to_connect(self, connection: UpstreamConnection) -> tuple[str, str] | None:
+        """Opens the connection; reason and detail when that fails."""
         try:
             async with asyncio.timeout(self._config.connect_timeout):
                 await self.dial(lambda: connection)
         except TimeoutError:
             connection.discard()  # it may have come just now
-            self._not_connected(opening, "connect_timeout", "no answer")
+            return "connect_timeout", "no answer"
         except ConnectionRefusedError as error:
-            self._not_connected(opening, "connect_refused", str(error))
+            return "connect_refused", str(error)
         except ssl.SSLCertVerificationError as error:
-            self._not_connected(opening, "tls_certificate", error.verify_message)
+            return "tls_certificate", error.verify_message
         except ssl.SSLError as error:
-            self._not_connected(opening, "tls_failed", getattr(error, "reason", "") or str(error))
+            return "tls_failed", getattr(error, "reason", "") or str(error)
         except OSError as error:  # a name that does not resolve, no route, no file descriptor left
-            self._not_connected(opening, "connect_failed", str(error))
-        else:
-            waiter = self._waiter_of(opening)
-            if waiter is None:
-                self.release(connection)
-            elif connection.closed:  # its first bytes, or its end, came with the handshake's last
-                waiter.on_no_connection("connect_failed", "closed before it was used")
-            else:
-                waiter.on_connection(connection)
-
-    def _waiter_of(self, opening: _Opening) -> Waiter | None:
-        """Who the connection is for, now that it is there or will not come."""
-        if opening.waiter is not None:
-            del self._opening[opening.waiter]
-        return opening.waiter
+            return "connect_failed", str(error)
+        return None
 
     async def dial(self, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         """A new connection to the endpoint, which does not count as one of the pool's: the one
@@ -193,15 +186,6 @@ class Pool:
         except UnicodeError as error:  # a name that IDNA does not take, such as a..b
             raise OSError(str(error)) from error
         return connection
-
-    def _not_connected(self, opening: _Opening, reason: str, detail: str) -> None:
-        self._open -= 1
-        log.debug("connect failed", extra={"fields": {"endpoint": self.address, "error": detail}})
-        waiter = self._waiter_of(opening)
-        if waiter is not None:
-            waiter.on_no_connection(reason, detail)
-        if self._waiting and self._open < self._config.max_connections:
-            self._connect(self._waiting.popleft())
 
     def close_stale(self, now: float) -> None:
         """Closes connections idle for longer than ``idle_timeout``; ``now`` is the loop's time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,6 +36,17 @@ async def registrar(
         yield registrar
     finally:
         await registrar.close()
+
+
+def taking(told: list[dict[str, Any]]) -> Callable[[HTTPServerRequest], Answer]:
+    """An agent at 10.0.0.1 that takes every registration, and notes it in ``told``."""
+
+    def agent(request: HTTPServerRequest) -> Answer:
+        if request.path == "/v1/agent/service/register":
+            told.append(json.loads(request.body))
+        return 200, {}, '{"Member": {"Addr": "10.0.0.1"}}' if "self" in request.path else ""
+
+    return agent
 
 
 def registered(consul: ConsulServer, name: str = "edge") -> list[dict[str, Any]]:
@@ -72,14 +83,8 @@ async def test_a_gateway_with_tls_says_so_and_is_asked_in_a_way_that_works(
     probe: Probe, meta: dict[str, str], check: dict[str, Any]
 ) -> None:
     told: list[dict[str, Any]] = []
-
-    def agent(request: HTTPServerRequest) -> Answer:
-        if request.path == "/v1/agent/service/register":
-            told.append(json.loads(request.body))
-        return 200, {}, ""
-
     config = RegisterConfig(name="edge", address="fd00::1")
-    async with FakeAgent(agent) as fake, registrar(fake.address, config, probe=probe):
+    async with FakeAgent(taking(told)) as fake, registrar(fake.address, config, probe=probe):
         await eventually(lambda: told, "the registration")
     assert told[0].get("meta", {}) == meta
     (found,) = told[0]["checks"]
@@ -91,14 +96,11 @@ async def test_a_gateway_with_tls_says_so_and_is_asked_in_a_way_that_works(
 
 async def test_consul_asks_in_another_way_when_a_reload_makes_that_necessary() -> None:
     told: list[dict[str, Any]] = []
-
-    def agent(request: HTTPServerRequest) -> Answer:
-        if request.path == "/v1/agent/service/register":
-            told.append(json.loads(request.body))
-        return 200, {}, ""
-
     config = RegisterConfig(name="edge", address="10.0.0.1")
-    async with FakeAgent(agent) as fake, registrar(fake.address, config, probe="https") as kept:
+    async with (
+        FakeAgent(taking(told)) as fake,
+        registrar(fake.address, config, probe="https") as kept,
+    ):
         await eventually(lambda: told, "the registration")
         kept.ask_by("tcp")
         await eventually(lambda: len(told) > 1, "another one")
@@ -120,14 +122,8 @@ async def test_consul_asks_in_another_way_when_a_reload_makes_that_necessary() -
 )
 async def test_what_is_registered(configured: str, address: str, port: int, url: str) -> None:
     told: list[dict[str, Any]] = []
-
-    def agent(request: HTTPServerRequest) -> Answer:
-        if request.path == "/v1/agent/service/register":
-            told.append(json.loads(request.body))
-        return 200, {}, '{"Member": {"Addr": "10.0.0.1"}}' if "self" in request.path else ""
-
     config = RegisterConfig(name="edge", address=configured)
-    async with FakeAgent(agent) as fake, registrar(fake.address, config):
+    async with FakeAgent(taking(told)) as fake, registrar(fake.address, config):
         await eventually(lambda: told, "the registration")
     assert (told[0]["address"], told[0]["port"]) == (address, port)
     assert told[0]["checks"] == [

@@ -518,14 +518,10 @@ async def test_a_client_that_leaves_takes_its_upstream_request_with_it(
     gateway = await serve(one_service(*await services(script)))
     async with gateway.connect() as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: gone\r\n\r\n")
-        await eventually(lambda: _in_flight(gateway))
+        await eventually(lambda: gateway.in_flight(1))
     await asyncio.wait_for(left.wait(), BOUND)
     line = await gateway.access("gone")
     assert (line["status"], line["reason"]) == (499, "downstream_closed")
-
-
-async def _in_flight(gateway: RunningGateway) -> bool:
-    return await gateway.metric("siger_http_requests_in_flight") == 2
 
 
 async def test_a_slow_reader_stalls_the_service_not_the_memory(

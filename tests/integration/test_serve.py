@@ -181,12 +181,6 @@ async def test_a_reload_of_its_service_does_not_fail_an_exchange_that_has_begun(
     before = before.replace("endpoints:", "pool: {max_connections: 1}, endpoints:")
     gateway = await serve(before)
 
-    async def busy(exchanges: int) -> None:
-        async def look() -> bool:
-            return await gateway.metric("siger_http_requests_in_flight") == exchanges + 1
-
-        await eventually(look)
-
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(gateway.connect()) for _ in range(4)]
         await clients[0].send(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
@@ -194,7 +188,7 @@ async def test_a_reload_of_its_service_does_not_fail_an_exchange_that_has_begun(
             asyncio.create_task(client.request(f"GET /{path}"))
             for client, path in zip(clients[1:], ("broken", "waits", "waits"), strict=True)
         ]
-        await busy(4)
+        await eventually(lambda: gateway.in_flight(4))
         gateway.write_config(before.replace("endpoints:", "balance: p2c, endpoints:"))
         assert (await gateway.reload())["message"] == "reloaded"
         go_on.set()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Serve, Services
 from tests.integration.test_proxy import one_service
+from tests.integration.test_retries import says_nothing
 from tests.load import KEPT, ON_ITS_OWN, Load
 from tests.running import Client, RunningGateway, Served, Upstream, answer_ok, eventually
 
@@ -57,11 +58,6 @@ async def test_a_client_that_leaves_after_its_body_is_noticed(
     serve: Serve, services: Services
 ) -> None:
     """The body has come whole before there was a connection to send it on."""
-
-    async def says_nothing(upstream: Upstream, served: Served) -> None:
-        await served.reader.read()
-        raise EOFError
-
     (upstream,) = await services(says_nothing)
     gateway = await serve(one_service(upstream))
     async with gateway.connect() as client:

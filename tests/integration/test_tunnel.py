@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Serve, Services
-from tests.running import BOUND, Client, RunningGateway, Served, Upstream, answer_ok, eventually
+from tests.running import BOUND, Client, Served, Upstream, answer_ok, eventually
 
 MEBIBYTE = 1 << 20
 
@@ -150,15 +150,11 @@ async def test_more_than_a_read_may_come_before_the_101(serve: Serve, services: 
     early = bytes(range(256)) * 8192
     async with gateway.connect() as client:
         sending = asyncio.create_task(client.send(ASK + early))
-        await eventually(lambda: in_flight(gateway, 1))
+        await eventually(lambda: gateway.in_flight(1))
         go_on.set()
         assert (await client.head())[0] == 101
         assert await read_exactly(client, len(early)) == early
         await sending
-
-
-async def in_flight(gateway: RunningGateway, exchanges: int) -> bool:
-    return await gateway.metric("siger_http_requests_in_flight") == exchanges + 1  # the scrape
 
 
 @pytest.mark.parametrize(
@@ -249,7 +245,7 @@ async def test_tunnels_count_among_the_connections_to_an_endpoint(
     async with gateway.connect() as first, gateway.connect() as second:
         await opened(first)
         await second.send(ASK)
-        await eventually(lambda: in_flight(gateway, 2))
+        await eventually(lambda: gateway.in_flight(2))
         assert upstream.connections == 1
         first.writer.close()
         assert (await second.head())[0] == 101
@@ -270,7 +266,7 @@ async def test_an_open_tunnel_weighs_on_its_endpoint_until_it_ends(
                 await opened(client)
                 client.writer.write_eof()
                 assert await client.at_eof()
-            await eventually(lambda: in_flight(gateway, 1))
+            await eventually(lambda: gateway.in_flight(1))
             assert (len(busy.served), len(free.served)) == (1, number)
 
 
@@ -366,7 +362,7 @@ async def test_a_reset_by_the_service_reaches_the_client(serve: Serve, services:
         assert await was_reset(client.reader)
     line = await gateway.access("cut")
     assert (line["status"], line["reason"]) == (101, "upstream_reset")
-    await eventually(lambda: in_flight(gateway, 0))
+    await eventually(lambda: gateway.in_flight(0))
 
 
 async def test_a_reset_by_the_client_reaches_the_service(serve: Serve, services: Services) -> None:
