@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from math import inf, isfinite
+from math import inf
 from typing import Final, NamedTuple
 
 WAYS: Final = 8
@@ -98,11 +98,10 @@ class Limiter:
 
         :raises ValueError: for what cannot be a limit; then nothing changes.
         """
-        if not (0 < requests < inf and 0 < per < inf and 1 <= burst < inf):
+        valid = 0 < requests < inf and 0 < per < inf and 1 <= burst < inf
+        interval = per / requests if valid else 0.0
+        if not 0.0 < interval <= burst * interval < inf:
             raise ValueError(f"not a limit: {requests} requests in {per} s, a burst of {burst}")
-        interval = per / requests
-        if not (interval and isfinite(burst * interval)):
-            raise ValueError(f"out of range: {requests} requests in {per} s, a burst of {burst}")
         self._interval = interval
         self._depth = burst * interval
         """Seconds in which an empty bucket is full."""
