@@ -86,8 +86,11 @@ def limit_field(outcomes: Sequence[tuple[Policy, Outcome]]) -> Header:
 
 
 def retry_after(outcomes: Iterable[Outcome]) -> Header | None:
-    """When the same request would pass every limit; None: now, or never."""
-    seconds = max((outcome.retry_after for outcome in outcomes), default=0.0)
+    """When the same request would pass every limit; None: now, or never.
+
+    :param outcomes: at least one.
+    """
+    seconds = max([outcome.retry_after for outcome in outcomes])
     return (b"retry-after", b"%d" % _up(seconds)) if 0.0 < seconds < inf else None
 
 

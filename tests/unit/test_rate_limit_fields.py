@@ -101,7 +101,7 @@ def test_no_client_is_promised_more_than_the_rate(requests: float, per: float) -
 
 @pytest.mark.parametrize(
     ("seconds", "value"),
-    [(0.001, b"1"), (1.0, b"1"), (1.0000000002, b"1"), (1.01, b"2"), (59.5, b"60")],
+    [(1e-9, b"1"), (0.001, b"1"), (1.0, b"1"), (1.0000000002, b"1"), (1.01, b"2"), (59.5, b"60")],
 )
 def test_retry_after_is_in_whole_seconds_and_never_early(seconds: float, value: bytes) -> None:
     assert retry_after([outcome(0, 1.0, seconds)]) == (b"retry-after", value)
