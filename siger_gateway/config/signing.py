@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 SECRET_ALGORITHMS: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Algorithms with a shared secret, and the bytes that it needs (RFC 7518 section 3.2)."""
@@ -33,11 +33,11 @@ signing some something string strong super supersecret temp test testing that th
 to todo token tokens true unsafe update us use user value very web with world xxx you
 your
 """
-_WORDS: Final = re.compile("|".join(sorted(_EXAMPLES.split(), key=len, reverse=True)))
-"""What the secrets in examples are made of, longest first."""
+_WORDS: Final = frozenset(_EXAMPLES.split())
+"""The words of which the secrets in examples are made."""
 
 
-def misfit(algorithms: Sequence[str], source: str) -> str:
+def misfit(algorithms: Sequence[str], source: Literal["secret", "keys"]) -> str:
     """Why these algorithms cannot be used with this; "" if they can.
 
     :param source: ``secret``, one that is shared, or ``keys``, a set of public ones.
@@ -65,8 +65,7 @@ def weak_secret(secret: str, algorithms: Sequence[str]) -> str:
     needed, algorithm = max((SECRET_ALGORITHMS[one], one) for one in algorithms)
     if not secret:
         return "it is empty"
-    letters = re.sub("[^a-z0-9]", "", secret.lower())
-    if letters and not _WORDS.sub("", letters):
+    if _is_made_of_words(re.sub("[^a-z0-9]", "", secret.lower())):
         return "it is a placeholder, such as stand in examples"
     length = _bytes(secret)
     if length < needed:
@@ -75,6 +74,14 @@ def weak_secret(secret: str, algorithms: Sequence[str]) -> str:
     if _bytes(secret[:period]) < needed:
         return f"it repeats {period} characters" if period > 1 else "it repeats one character"
     return ""
+
+
+def _is_made_of_words(letters: str) -> bool:
+    ends = {0} if letters else set()
+    for start in range(len(letters)):
+        if start in ends:
+            ends |= {start + len(word) for word in _WORDS if letters.startswith(word, start)}
+    return len(letters) in ends
 
 
 def _bytes(text: str) -> int:

@@ -134,9 +134,10 @@ class TokenVerifier:
         self._young[place] = identity
 
     def _verify(self, token: bytes, now: float) -> Identity:
+        if token.count(b".") != 2:  # an encrypted one (RFC 7516) has five parts
+            raise GatewayError("token_malformed")
         signed, _, ending = token.rpartition(b".")
         beginning, _, middle = signed.partition(b".")
-        # An encrypted token (RFC 7516) has five parts; the dots are in `middle`, and refused there.
         signature = _decode(ending)
         try:
             header = read_object(_decode(beginning))
