@@ -200,6 +200,7 @@ async def test_nobody_waits_longer_than_the_timeout(monkeypatch: pytest.MonkeyPa
     issuer.held = True
     await issuer.keys.start()
     await issuer.keys.refreshed("old")
+    assert repr(issuer.keys) == "<KeySet issuer keys=0>"  # and the fetch goes on
     assert refusal(TokenVerifier(issuer.keys, ("RS256",)), BY_OLD) == "auth_unavailable"
     await issuer.keys.close()
 
@@ -230,7 +231,7 @@ BROKEN: list[bytes | BaseException] = [
     b'{"keys": [1]}',
     b"\xff",
     b"[" * 100_000,
-    b'{"keys": [' + b" " * MOST_BYTES + b"]}",
+    document({**OLD, "x5c": ["A" * MOST_BYTES]}),
     document(*[OLD] * (MOST_KEYS + 1)),
     document(jwk(SHORT_RSA, "old")),
 ]
@@ -276,14 +277,18 @@ async def test_a_key_that_cannot_be_used_is_logged_once(caplog: pytest.LogCaptur
         ]
 
 
-async def test_a_key_set_that_is_closed_leaves_nobody_waiting() -> None:
+async def test_a_key_set_that_is_closed_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "WAIT_TIMEOUT", None)
     issuer = Issuer(document(OLD))
     issuer.held = True
     await issuer.keys.start()
     waiting = asyncio.create_task(issuer.keys.refreshed("old"))
     await issuer.asked.wait()
     await issuer.keys.close()
-    await waiting
+    async with asyncio.timeout(1):
+        await waiting
     await issuer.keys.close()
     await issuer.keys.refreshed("old")
     assert issuer.fetches == 1

@@ -454,6 +454,13 @@ def test_no_more_tokens_are_remembered_than_may_be() -> None:
         assert len(verifier._young) + len(verifier._old) <= 20
 
 
+def test_tokens_with_many_roles_are_remembered_in_smaller_numbers() -> None:
+    verifier = TokenVerifier(SECRET, ("HS256",), capacity=20)
+    for number in range(10):
+        verifier.verify(says(user_id=number, roles=[f"role{one}" for one in range(80)]), NOW)
+        assert len(verifier._young) + len(verifier._old) <= 2
+
+
 def test_a_token_in_use_stays_however_many_others_come(checks: list[bytes]) -> None:
     verifier = TokenVerifier(SECRET, ("HS256",), capacity=20)
     for number in range(100):
