@@ -25,7 +25,7 @@ from siger_gateway.config.render import render_default
 from siger_gateway.config.schema import RENAMED, RENAMED_PLANNED, Config
 from siger_gateway.config.walk import Walk
 
-__all__ = ["ConfigError", "Loaded", "Problem", "load", "loads", "render_default"]
+__all__ = ["ConfigError", "Loaded", "Problem", "load", "loads", "read_text", "render_default"]
 
 MAX_FILE: Final = 4 * 2**20
 """Bytes. More than ``document.MAX_VALUES`` values fit; /dev/zero does not."""
@@ -46,7 +46,7 @@ def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     :raises ConfigError: with every problem; also if the file cannot be read.
     """
     report = Report(str(path))
-    text = _read(path, report)
+    text = read_text(path, report)
     report.raise_if_any()
     return loads(text, str(path), environ)
 
@@ -73,7 +73,8 @@ def loads(text: str, file_name: str = "<text>", environ: Mapping[str, str] = os.
     return Loaded(config, tuple(report.warnings))
 
 
-def _read(path: str | Path, report: Report) -> str:
+def read_text(path: str | Path, report: Report) -> str:
+    """The text of a file of UTF-8; if it cannot be read, ``""`` and a problem in ``report``."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE + 1)

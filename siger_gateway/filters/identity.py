@@ -16,6 +16,7 @@ class Identity:
     :param user: never empty, printable ASCII without spaces at its ends; safe as a field value.
     :param means: how it has been shown.
     :param expires: Unix time, in seconds, from which this no longer holds.
+    :param key_id: which API key has shown it, as the file of keys calls it; for the log.
     """
 
     user: str
@@ -23,3 +24,4 @@ class Identity:
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     expires: float = inf
+    key_id: str = ""

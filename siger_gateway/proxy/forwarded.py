@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from binascii import hexlify
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
-from itertools import product
 from random import getrandbits
 from typing import Final
 
+from siger_gateway.filters.headers import IDENTITY_FIELDS, spellings
+from siger_gateway.filters.networks import Networks, address_of
 from siger_gateway.http1.headers import (
     HOP_BY_HOP,
     NEVER_DROPPED,
@@ -43,24 +43,12 @@ SCHEMES: Final = frozenset({b"http", b"https", b"ws", b"wss"})
 TE_TRAILERS: Final[Headers] = [(b"te", b"trailers"), (b"connection", b"te")]
 """Said to the service in the client's place: trailers are passed on, codings are not."""
 
-IDENTITY: Final = frozenset({b"x-user-id", b"x-user-role"})
-
-
-def _spellings(*names: bytes) -> set[bytes]:
-    """``names``, with each hyphen also as an underscore: a service that reads header fields as
-    CGI variables (RFC 3875 section 4.1.18) cannot tell ``x_user-id`` from ``x-user-id``."""
-    return {
-        b"".join(part + mark for part, mark in zip(name.split(b"-"), (*marks, b""), strict=True))
-        for name in names
-        for marks in product((b"-", b"_"), repeat=name.count(b"-"))
-    }
-
-
 NOT_FORWARDED: Final = (
     HOP_BY_HOP
     | {b"expect", b"forwarded"}
-    | _spellings(*IDENTITY, b"x-request-id", b"x-real-ip", b"x-forwarded-for")
-    | _spellings(b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
+    | IDENTITY_FIELDS
+    | spellings(b"x-request-id", b"x-real-ip", b"x-forwarded-for")
+    | spellings(b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
 )
 """Request fields that the gateway removes, or replaces by its own."""
 
@@ -91,17 +79,16 @@ class TrustedProxies:
     """
 
     def __init__(self, networks: Iterable[str]) -> None:
-        self._networks = tuple(ip_network(network, strict=False) for network in networks)
+        self._networks = Networks(networks)
         self._known: dict[str, bool] = {}
 
     def __contains__(self, address: str) -> bool:
         known = self._known.get(address)
         if known is None:
-            try:
-                ip = ip_address(address)
-            except ValueError:
+            ip = address_of(address)
+            if ip is None:
                 return False
-            known = any(ip in network for network in self._networks)
+            known = ip in self._networks
             if len(self._known) < 4096:  # peers repeat; a bound all the same
                 self._known[address] = known
         return known
@@ -164,11 +151,8 @@ def _address(hop: str) -> str:
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
-    try:
-        address = ip_address(hop)
-    except ValueError:
-        return ""
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    address = address_of(hop)
+    return "" if address is None else str(address)
 
 
 def accepts_trailers(headers: Headers) -> bool:

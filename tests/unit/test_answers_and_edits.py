@@ -19,7 +19,8 @@ from siger_gateway.config.schema import (
     RedirectConfig,
     RouteConfig,
 )
-from siger_gateway.http1.headers import HOP_BY_HOP, Headers
+from siger_gateway.filters.headers import IDENTITY_FIELDS
+from siger_gateway.http1.headers import HOP_BY_HOP, Headers, end_to_end
 from siger_gateway.http1.message import Request
 from siger_gateway.proxy.answer import compile_reply
 from siger_gateway.proxy.edits import compile_edits
@@ -194,7 +195,11 @@ def test_no_edits_are_none() -> None:
 @pytest.mark.parametrize(
     ("message", "names"),
     [
-        ("request", {*NOT_FORWARDED, b"content-length", b"via"}),
+        (
+            "request",
+            {*(NOT_FORWARDED - IDENTITY_FIELDS), b"x-user-id", b"x_user_role"}
+            | {b"content-length", b"via"},
+        ),
         ("response", {*NOT_RETURNED, *HOP_BY_HOP, b"content-length", b"via"}),
     ],
 )
@@ -208,6 +213,16 @@ def test_no_edit_touches_what_the_gateway_itself_takes_away_or_writes(
         ((key, reason),) = actions.header_problems(headers)
         assert key.startswith(f"headers.{message}.{kind}"), name
         assert "gateway" in reason
+
+
+def test_what_no_client_may_say_about_a_user_a_route_may() -> None:
+    edits = HeaderEdits(set={"x-forwarded-user": "nightly"})
+    assert not [*actions.header_problems(HeadersConfig(request=edits))]
+    compiled = compile_edits(edits)
+    assert compiled is not None
+    given = [(b"x-forwarded-user", b"root"), (b"x_forwarded_user", b"root")]
+    forwarded = end_to_end(given, dict(given), NOT_FORWARDED)
+    assert compiled.apply(forwarded) == [(b"x-forwarded-user", b"nightly")]
 
 
 # Split
