@@ -65,7 +65,7 @@ def add_missing(headers: Headers, fields: Headers) -> None:
     """Adds to ``headers`` those of ``fields`` whose names are not there yet.
 
     ``dict`` is the cheapest way to all names, for it runs without Python code per field: the whole
-    takes 1.3 us for 12 headers and 4 fields.
+    takes 0.7 us for 12 headers and 4 fields (``python -m benchmarks.filters``).
     """
     present = dict(headers)
     for field in fields:

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final
 
 IPAddress = IPv4Address | IPv6Address
-
-_MAPPED_BITS: Final = 96
-"""The length of ``::ffff:0:0/96``, which holds IPv4."""
 
 
 def address_of(text: str) -> IPAddress | None:
@@ -44,10 +40,7 @@ class Networks:
             first, mask = int(network.network_address), int(network.netmask)
             if isinstance(network.network_address, IPv4Address):
                 v4.append((first, mask))
-            elif (
-                network.prefixlen >= _MAPPED_BITS
-                and network.network_address.ipv4_mapped is not None
-            ):
+            elif network.network_address.ipv4_mapped is not None:  # then it is a /96 or longer
                 v4.append((first & 0xFFFF_FFFF, mask & 0xFFFF_FFFF))
             else:
                 v6.append((first, mask))
