@@ -13,10 +13,11 @@ from pathlib import Path
 from time import perf_counter
 from timeit import repeat
 
+from siger_gateway.config.policies import SecurityHeadersConfig
 from siger_gateway.filters.access import access_filter
 from siger_gateway.filters.api_keys import ApiKeys, hash_of, new_key
 from siger_gateway.filters.filter import Call
-from siger_gateway.filters.headers import SecurityFields, add_missing, security_headers
+from siger_gateway.filters.headers import add_missing, security_headers
 from siger_gateway.filters.networks import Networks, address_of
 from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import Request
@@ -72,7 +73,7 @@ def access() -> None:
 
 def headers() -> None:
     sent: Headers = [(b"x-%d" % number, b"value") for number in range(12)]
-    fields = security_headers(SecurityFields()).https
+    fields = security_headers(SecurityHeadersConfig()).https
     show("security fields on 12 headers", lambda: add_missing(list(sent), fields))
 
 

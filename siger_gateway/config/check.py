@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from siger_gateway.config.actions import ACTIONS, action_problems
+from siger_gateway.config.check_policies import check_policies
 from siger_gateway.config.check_tls import check_service_tls, check_tls
 from siger_gateway.config.problem import Mark, Report, join
 from siger_gateway.config.schema import (
@@ -59,6 +60,7 @@ class Checks:
         self._unique_matches()
         self._exposed()
         check_tls(self._config.tls, self._report, self._where)
+        check_policies(self._config, self._report, self._where)
 
     def _add(self, key: str, reason: str, *, word: str = "", among: tuple[str, ...] = ()) -> None:
         self._report.add(self._where(key), key, reason, word=word, among=among)

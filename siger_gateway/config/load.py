@@ -22,7 +22,7 @@ from siger_gateway.config.check import Checks
 from siger_gateway.config.environment import overrides, referenced
 from siger_gateway.config.problem import NOWHERE, ConfigError, Mark, Problem, Report
 from siger_gateway.config.render import render_default
-from siger_gateway.config.schema import RENAMED, RENAMED_PLANNED, Config
+from siger_gateway.config.schema import RENAMED, Config
 from siger_gateway.config.walk import Walk
 
 __all__ = ["ConfigError", "Loaded", "Problem", "load", "loads", "read_text", "render_default"]
@@ -106,22 +106,35 @@ def _without_old_names(root: document.Node, walk: Walk, report: Report) -> docum
     """``root`` with the keys of the Go gateway under their new names, each with a warning."""
     if not isinstance(root, document.Mapping):
         return root
-    entries: dict[str, document.Entry] = {}
+    kept = {name: entry for name, entry in root.entries.items() if name not in RENAMED}
     for name, entry in root.entries.items():
-        if name in RENAMED:
-            new = RENAMED[name]
-            if new in root.entries:
-                line = root.entries[new].at.line
-                report.add(entry.at, name, f'the old name of "{new}", which is in line {line} too')
-            else:
-                report.warn(entry.at, name, f'the old name of "{new}"; please rename it')
-                entries[new] = entry
-        elif name in RENAMED_PLANNED:
-            new = RENAMED_PLANNED[name]
-            if walk.off(entry.value):
-                report.warn(entry.at, name, f'the old name of "{new}"; please remove it')
-            else:
-                report.add(entry.at, name, f'not supported yet; its new name is "{new}"')
+        if name not in RENAMED:
+            continue
+        new = RENAMED[name]
+        if "." in new and walk.off(entry.value):
+            report.warn(entry.at, name, f'the old name of "{new}"; please remove it')
+        elif (other := _put(kept, new.split("."), entry)) is None:
+            report.warn(entry.at, name, f'the old name of "{new}"; please rename it')
         else:
-            entries[name] = entry
-    return document.Mapping(root.at, entries)
+            reason = f'the old name of "{new}", which is in line {other.at.line} too'
+            report.add(entry.at, name, reason)
+    return document.Mapping(root.at, kept)
+
+
+def _put(
+    entries: dict[str, document.Entry], path: list[str], entry: document.Entry
+) -> document.Entry | None:
+    """Adds ``entry`` to ``entries`` below ``path``; what stands in its place, if anything does."""
+    first, *rest = path
+    there = entries.get(first)
+    if there is None:
+        for name in reversed(rest):
+            entry = document.Entry(entry.at, document.Mapping(entry.at, {name: entry}))
+        entries[first] = entry
+        return None
+    if not rest or not isinstance(there.value, document.Mapping):
+        return there
+    below = dict(there.value.entries)
+    other = _put(below, rest, entry)
+    entries[first] = document.Entry(there.at, document.Mapping(there.value.at, below))
+    return other

@@ -298,6 +298,46 @@ def parse_host_header(text: str) -> str:
     return text
 
 
+def parse_url(text: str) -> str:
+    """``https://host/path``, with a port and a query if need be.
+
+    :raises BadText: if it is not.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("http", "https"):
+        raise BadText("it begins with https:// or http://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "#" in rest:
+        raise BadText("a fragment never leaves a client", text.partition("#")[0])
+    if not re.fullmatch(r"[!-~]*", rest):
+        raise BadText("other characters than those of RFC 3986 are written as %XX")
+    parse_address(authority)
+    return text
+
+
+def parse_word(text: str) -> str:
+    """A role or a scope.
+
+    :raises BadText: if it could not stand in a list of them in a header field.
+    """
+    if not re.fullmatch(r"[!#-+\--\[\]-~]{1,128}", text):  # RFC 6749 section 3.3, less the comma
+        raise BadText("")
+    return text
+
+
+def parse_limit_key(text: str) -> str:
+    """``client_ip``, ``user``, ``api_key`` or ``header:NAME``; names in lower case.
+
+    :raises BadText: if it is none of them.
+    """
+    if text in ("client_ip", "user", "api_key"):
+        return text
+    kind, _, name = text.partition(":")
+    if kind != "header":
+        raise BadText("")
+    return f"header:{parse_header_name(name)}"
+
+
 def _split(text: str, *, lowest_port: int, host_required: bool) -> None:
     if "://" in text:
         raise BadText("it has no scheme", text.partition("://")[2].rstrip("/"))

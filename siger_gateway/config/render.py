@@ -43,7 +43,8 @@ def render_default() -> str:
 
 def _record(cls: Any, indent: str) -> Iterator[str]:
     hints = get_type_hints(cls, include_extras=True)
-    for one in fields(cls):
+    # What it has of its own first, then what it has inherited.
+    for one in sorted(fields(cls), key=lambda one: one.name not in cls.__annotations__):
         yield from _field(one, hints[one.name], indent)
 
 
@@ -75,7 +76,7 @@ def _entry_class(hint: Any) -> Any:
 
 def _value(one: Field[Any], hint: Any) -> str:
     if get_origin(bare(hint)) is tuple:
-        return "[]"
+        return f"[{', '.join(map(json.dumps, one.default))}]"
     if get_origin(bare(hint)) is dict:
         return "{}"
     if one.default is MISSING:

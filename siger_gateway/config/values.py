@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, is_dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from siger_gateway.config import document, schema
+from siger_gateway.config import document, kinds, schema
 from siger_gateway.config.names import (
     BadText,
     parse_address,
@@ -28,6 +28,7 @@ from siger_gateway.config.names import (
     parse_host_name,
     parse_host_pattern,
     parse_host_port,
+    parse_limit_key,
     parse_listen_address,
     parse_method,
     parse_nats_address,
@@ -38,6 +39,8 @@ from siger_gateway.config.names import (
     parse_server_name,
     parse_service_name,
     parse_token,
+    parse_url,
+    parse_word,
 )
 from siger_gateway.config.problem import nearest, shown
 
@@ -46,6 +49,12 @@ MAX_DURATION: Final = 10 * 365 * 86400.0
 
 MAX_SIZE: Final = 2**50
 """Bytes: 1 PiB, for the same reason."""
+
+
+SECRET_FILE: Final = "file:"
+"""What a secret begins with when it stands in a file."""
+MAX_SECRET: Final = 64 * 1024
+"""Characters of such a file; /dev/zero has more."""
 
 
 class BadValue(ValueError):
@@ -83,13 +92,14 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the schema says about a field beside its type; see ``schema._doc``."""
+    """What the schema says about a field beside its type; see ``kinds.doc``."""
 
     least: float | None = None
     most: float | None = None
     one_of: tuple[int, ...] = ()
     secret: bool = False
     optional: bool = False  # "" means "not set"
+    alone: bool = False
     planned: frozenset[str] = frozenset()
 
     @classmethod
@@ -101,6 +111,7 @@ class Rule:
             one_of=field.metadata.get("one_of", ()),
             secret=field.metadata.get("secret", False),
             optional=field.metadata.get("empty", False) or field.default == "",
+            alone=field.metadata.get("alone", False),
             planned=schema.PLANNED_VALUES.get(f"{owner.__name__}.{field.name}", frozenset()),
         )
 
@@ -139,16 +150,35 @@ def read_scalar(value: Value, hint: Any, rule: Rule) -> Any:
     :param hint: a scalar type of the schema, with its annotation.
     :raises BadValue: if the text is not one, or breaks the rule.
     """
-    if rule.secret:
-        try:
-            return _read(value, hint, rule)
-        except BadValue:
-            raise BadValue("expected text in quotes, without control characters") from None
-    return _read(value, hint, rule)
+    if not rule.secret:
+        return _read(value, hint, rule)
+    try:
+        text = _read(value, hint, rule)
+    except BadValue:
+        raise BadValue("expected text in quotes, without control characters") from None
+    return _secret_file(text.removeprefix(SECRET_FILE)) if text.startswith(SECRET_FILE) else text
+
+
+def _secret_file(path: str) -> str:
+    """What a file of one line holds, as container platforms mount secrets.
+
+    :raises BadValue: which names the file, and nothing of what it holds.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read(MAX_SECRET + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadValue(f"the file {shown(path)} cannot be read: {why}") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text or len(text) > MAX_SECRET or not text.isprintable():
+        what = "nothing" if not text else "more than one line of text"
+        raise BadValue(f"the file {shown(path)} holds {what}")
+    return text
 
 
 def _read(value: Value, hint: Any, rule: Rule) -> Any:
-    _refuse_control_characters(value, "\n\t" if hint == schema.Text else "")
+    _refuse_control_characters(value, "\n\t" if hint == kinds.Text else "")
     if rule.optional and not value.text and value.kind == "string":
         return ""
     if options := choices(hint):
@@ -267,11 +297,11 @@ def _check_range(result: Any, hint: Any, rule: Rule) -> None:
 
 def written(value: Any, hint: Any) -> str:
     """A value of the schema the way that it is written in the file, without quotes."""
-    if hint == schema.Duration:
+    if hint == kinds.Duration:
         return format_duration(value)
-    if hint == schema.Percent:
+    if hint == kinds.Percent:
         return format_percent(value)
-    if hint == schema.Size:
+    if hint == kinds.Size:
         return format_size(value)
     if isinstance(value, bool):
         return str(value).lower()
@@ -408,4 +438,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     "hash key": _Kind("client_ip, path, header:NAME or cookie:NAME", parse_hash_key),
     "header value": _Kind("the value of a header field", parse_header_value, numeric=True),
     "text": _Kind("text", str),
+    "url": _Kind("a URL such as https://id.example.com/jwks.json", parse_url),
+    "word": _Kind("a word without spaces, commas and quotes", parse_word),
+    "limit key": _Kind("client_ip, user, api_key or header:NAME", parse_limit_key),
 }

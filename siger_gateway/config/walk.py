@@ -68,6 +68,8 @@ class Walk:
         if is_dataclass(plain):
             return self._record(node, plain, key)
         if get_origin(plain) is tuple:
+            if rule.alone and isinstance(node, MappingNode):
+                node = Sequence(node.at, (node,))
             return self._list(node, get_args(plain)[0], key)
         if get_origin(plain) is dict:
             key_hint, value_hint = get_args(plain)

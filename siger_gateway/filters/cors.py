@@ -27,8 +27,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from siger_gateway.config.cors_rules import cors_problem
+from siger_gateway.config.policies import CorsConfig
 from siger_gateway.errors import GatewayError
-from siger_gateway.filters.cors_rules import CorsRules, cors_problem
 from siger_gateway.filters.filter import Call, Filter, Reply, Verdict
 from siger_gateway.http1.headers import Header, Headers, find_all
 from siger_gateway.http1.message import Request
@@ -54,7 +55,7 @@ _LABEL_CHARACTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_."
 """Those of labels, and the dots between them. Nothing that could end a host is among them."""
 
 
-def cors_filter(rules: CorsRules) -> Filter:
+def cors_filter(rules: CorsConfig) -> Filter:
     """Answers preflights, and adds the fields to all other responses.
 
     It belongs before every filter that may refuse: preflights bring no credentials, and a page may
@@ -88,7 +89,7 @@ def merge_vary(headers: Headers, added: Headers) -> Headers:
     return [*(field for field in merged if field[0] != VARY), (VARY, vary)]
 
 
-def _for_everybody(rules: CorsRules) -> Filter:
+def _for_everybody(rules: CorsConfig) -> Filter:
     """The same for each request, so also for one without ``Origin``: a cache may give its answer
     to one that has it (Fetch: "CORS protocol and HTTP caches")."""
     allow = (ALLOW_ORIGIN, b"*")
@@ -105,7 +106,7 @@ def _for_everybody(rules: CorsRules) -> Filter:
     return cors
 
 
-def _for_some(rules: CorsRules) -> Filter:
+def _for_some(rules: CorsConfig) -> Filter:
     credentials = [(b"access-control-allow-credentials", b"true")] if rules.credentials else []
     actual = [*credentials, *_expose(rules), VARY_ORIGIN]
     preflight = [*credentials, *_preflight_fields(rules)]
@@ -183,11 +184,11 @@ def _list_field(name: bytes, members: tuple[str, ...]) -> list[Header]:
     return [(name, ", ".join(members).encode())] if members else []
 
 
-def _expose(rules: CorsRules) -> list[Header]:
+def _expose(rules: CorsConfig) -> list[Header]:
     return _list_field(b"access-control-expose-headers", rules.expose)
 
 
-def _preflight_fields(rules: CorsRules) -> list[Header]:
+def _preflight_fields(rules: CorsConfig) -> list[Header]:
     """All but those about the origin."""
     return [
         *_list_field(b"access-control-allow-methods", rules.methods),

@@ -11,25 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
+from siger_gateway.config.policies import SecurityHeadersConfig
 from siger_gateway.http1.headers import Headers
-
-
-@dataclass(frozen=True, slots=True)
-class SecurityFields:
-    """Values of response fields; "" leaves a field out.
-
-    They are printable ASCII, as ``config.names.parse_header_value`` lets pass. The defaults are
-    those of OWASP's HTTP Headers cheat sheet where they suit any service. What only a service can
-    know is off: which scripts it loads, and whether its subdomains speak HTTPS too.
-    """
-
-    strict_transport_security: str = "max-age=31536000"
-    """A year (in seconds), the least that browsers take into their preloaded lists."""
-    x_content_type_options: str = "nosniff"
-    x_frame_options: str = "DENY"
-    referrer_policy: str = "no-referrer"
-    content_security_policy: str = ""
-    permissions_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +23,7 @@ class SecurityHeaders:
     https: Headers
 
 
-def security_headers(config: SecurityFields) -> SecurityHeaders:
+def security_headers(config: SecurityHeadersConfig) -> SecurityHeaders:
     """The fields that ``config`` asks for, which ``add_missing`` adds to a response.
 
     ``Strict-Transport-Security`` is for HTTPS alone (RFC 6797 section 7.2), as the client speaks

@@ -16,6 +16,7 @@ from siger_gateway.config.load import (
     load,
     loads,
 )
+from siger_gateway.config.policies import AuthConfig, CorsConfig, JwtConfig
 from siger_gateway.config.schema import (
     PLANNED,
     PLANNED_VALUES,
@@ -30,6 +31,7 @@ from siger_gateway.config.schema import (
 )
 
 REPOSITORY = Path(__file__).parents[2]
+SECRET = "kq3Zr8vN1xYw5tBf7mLd0pHs9uCg2aEj4oRi6nTzXyV"
 
 
 def config_of(text: str, **environ: str) -> Config:
@@ -290,16 +292,33 @@ def test_a_reference_in_a_part_that_is_off_counts_as_a_reference() -> None:
 
 
 def test_old_names_are_understood_with_a_warning_each() -> None:
-    text = "consulAddress: 'c:1'\nnatsAddress: 'n:2'\nlogLevel: debug\n"
+    text = (
+        "consulAddress: 'c:1'\nnatsAddress: 'n:2'\nlogLevel: debug\n"
+        f"jwtSecret: {SECRET}\njwtExpiration: 12h\ncorsAllowed: ['https://a.test']\n"
+    )
     loaded = loads(text, "c.yaml", {})
-    assert loaded.config == Config(consul_address="c:1", nats_address="n:2", log_level="debug")
+    assert loaded.config == Config(
+        consul_address="c:1",
+        nats_address="n:2",
+        log_level="debug",
+        auth=AuthConfig(jwt=JwtConfig(secret=SECRET, lifetime=12 * 3600.0)),
+        cors=CorsConfig(origins=("https://a.test",)),
+    )
     assert [str(warning) for warning in loaded.warnings] == [
         f'c.yaml:{line}:1: {old}: the old name of "{new}"; please rename it'
         for line, (old, new) in enumerate(RENAMED.items(), 1)
     ]
 
 
-def test_old_names_of_planned_features_may_be_empty() -> None:
+def test_an_old_name_goes_beside_what_stands_under_the_new_one() -> None:
+    text = f"auth:\n  jwt: {{issuer: dante}}\n  mtls: false\njwtSecret: {SECRET}\n"
+    auth = loads(text, "c.yaml", {}).config.auth
+    assert (auth.jwt.issuer, auth.jwt.secret) == ("dante", SECRET)
+    with pytest.raises(ConfigError, match='the old name of "auth.jwt.secret", which is in line 1'):
+        loads(f"auth: {{jwt: {{secret: {SECRET}}}}}\njwtSecret: {SECRET}\n", "c.yaml", {})
+
+
+def test_old_names_may_be_empty() -> None:
     loaded = loads("jwtSecret: ''\njwtExpiration:\ncorsAllowed: []\n", "c.yaml", {})
     assert loaded.config == Config()
     assert [warning.key for warning in loaded.warnings] == [
@@ -313,9 +332,9 @@ def test_old_names_of_planned_features_may_be_empty() -> None:
 @pytest.mark.parametrize("off", ["", "''", "~", "none", "false", "0", "[]", "{}", "{a: '', b: []}"])
 def test_a_planned_key_that_says_off_is_accepted(off: str) -> None:
     text = (
-        f"tracing: {off}\nauth: {off}\njobs:\n  submit_subject: {off}\n  auth: {off}\n"
+        f"tracing: {off}\ngrpc: {off}\njobs:\n  submit_subject: {off}\n"
         "services:\n  a:\n    consul: a\n"
-        f"routes:\n- name: r\n  match: {{path: /a}}\n  service: a\n  auth: {off}\n"
+        f"routes:\n- name: r\n  match: {{path: /a}}\n  service: a\n  mirror: {off}\n"
     )
     assert config_of(text).routes[0].name == "r"
 

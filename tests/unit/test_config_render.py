@@ -7,6 +7,7 @@ import dataclasses
 import yaml
 
 from siger_gateway.config.load import Loaded, loads, render_default
+from siger_gateway.config.policies import PolicyConfig
 from siger_gateway.config.schema import (
     Config,
     HealthCheckConfig,
@@ -51,4 +52,7 @@ def test_the_examples_of_the_default_file_are_yaml_with_the_keys_of_the_schema()
             blocks.append("")
     service, route = (yaml.safe_load(block) for block in blocks if block)
     assert list(service["name"]) == [one.name for one in dataclasses.fields(ServiceConfig)]
-    assert list(route[0]) == [one.name for one in dataclasses.fields(RouteConfig)]
+    names = {one.name for one in dataclasses.fields(RouteConfig)}
+    policy = [one.name for one in dataclasses.fields(PolicyConfig)]
+    assert list(route[0])[-len(policy) :] == policy
+    assert route[0].keys() == names

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siger_gateway.config.cors_rules import cors_problem
+from siger_gateway.config.policies import CorsConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.cors import CORS_FIELDS, cors_filter, merge_vary
-from siger_gateway.filters.cors_rules import CorsRules, cors_problem
 from siger_gateway.filters.filter import Call, Filter, Reply
 from siger_gateway.http1.headers import Headers, find_all
 from siger_gateway.http1.message import Request
 
 APP = b"https://app.example.com"
 EVIL = b"https://evil.test"
-RULES = CorsRules(
+RULES = CorsConfig(
     ("https://app.example.com",), ("PUT", "PATCH"), ("Authorization", "X-Tag"), (), False, 300.0
 )
 OPEN = replace(RULES, origins=("*",))
@@ -182,7 +183,7 @@ def test_a_get_that_looks_like_a_preflight_goes_to_the_service() -> None:
     ],
 )
 def test_a_browser_learns_what_it_may_send_and_can_name_what_it_may_not(
-    rules: CorsRules, method: bytes, names: list[bytes], missing: bytes
+    rules: CorsConfig, method: bytes, names: list[bytes], missing: bytes
 ) -> None:
     answer = preflight(cors_filter(rules), APP, method=method, names=b",".join(names))
     assert answer[0] == 204
@@ -376,7 +377,7 @@ def test_good_rules_have_no_problem() -> None:
         (replace(RULES, max_age=inf), "max_age: "),
     ],
 )
-def test_bad_rules_are_named_and_make_no_filter(rules: CorsRules, said: str) -> None:
+def test_bad_rules_are_named_and_make_no_filter(rules: CorsConfig, said: str) -> None:
     assert cors_problem(rules).startswith(said)
     with pytest.raises(ValueError, match=re.escape(said)):
         cors_filter(rules)
@@ -433,7 +434,7 @@ def test_credentials_never_go_with_an_asterisk(
     headers: tuple[str, ...],
     expose: tuple[str, ...],
 ) -> None:
-    rules = CorsRules(origins, methods, headers, expose, True, 0.0)
+    rules = CorsConfig(origins, methods, headers, expose, True, 0.0)
     if cors_problem(rules):
         return
     cors = cors_filter(rules)

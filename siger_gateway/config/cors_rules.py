@@ -2,17 +2,23 @@
 
 A browser compares origins byte by byte with what it writes itself. An origin that no browser writes
 would be configured for nothing, and nobody would see why: so it is a problem, and the right one is
-named. Nothing of the gateway is needed to tell, so the configuration can ask before there is one.
+named.
+
+An origin is ``https://app.example.com`` (as browsers write it: lower case, no default port, no
+path), ``https://*.example.com`` (whatever ends so, any number of labels deep, but not
+``https://example.com``) or ``null`` (pages without an origin: sandboxed ones, files); or ``*``
+alone. ``*`` stands for all methods and fields too, but ``Authorization`` has to be named.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from math import inf
 from typing import Final
+
+from siger_gateway.config.policies import CorsConfig
 
 FORBIDDEN_METHODS: Final = frozenset({"CONNECT", "TRACE", "TRACK"})
 """No page can send them (Fetch: "forbidden method")."""
@@ -28,38 +34,12 @@ _ORIGIN: Final = re.compile(
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
-@dataclass(frozen=True, slots=True)
-class CorsRules:
-    """What pages of other origins may do on a route.
-
-    :param origins: each ``https://app.example.com`` (as browsers write it: lower case, no default
-        port, no path), ``https://*.example.com`` (whatever ends so, any number of labels deep, but
-        not ``https://example.com``) or ``null`` (pages without an origin: sandboxed ones, files);
-        or ``*`` alone.
-    :param methods: beside GET, HEAD and POST, which are always allowed. ``*``: all.
-    :param headers: request fields, beside those that are always allowed. ``Content-Type`` is needed
-        for JSON. ``*``: all but ``Authorization``, which has to be named.
-    :param expose: response fields that pages may see, beside the few that they always may. ``*``:
-        all.
-    :param credentials: whether browsers may send cookies and show the response all the same.
-    :param max_age: seconds for which a browser need not ask again; fractions are dropped. 0: it
-        always asks. Chrome stops at 2 hours, Firefox at 24.
-    """
-
-    origins: tuple[str, ...]
-    methods: tuple[str, ...]
-    headers: tuple[str, ...]
-    expose: tuple[str, ...]
-    credentials: bool
-    max_age: float
-
-
-def cors_problem(rules: CorsRules) -> str:
+def cors_problem(rules: CorsConfig) -> str:
     """What is wrong with ``rules``, the first thing only; empty when they are good."""
     return next(_problems(rules), "")
 
 
-def _problems(rules: CorsRules) -> Iterator[str]:
+def _problems(rules: CorsConfig) -> Iterator[str]:
     if not rules.origins:
         yield "origins: name at least one"
     if "*" in rules.origins and len(rules.origins) > 1:
