@@ -28,6 +28,7 @@ from siger_gateway.config.render import render_default
 from siger_gateway.config.schema import Config
 from siger_gateway.dev import run_dev
 from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
+from siger_gateway.filters.api_key_file import load_keys
 from siger_gateway.gateway import Gateway
 from siger_gateway.jobs.exec import exec_handler
 from siger_gateway.jobs.worker import Worker
@@ -193,12 +194,13 @@ def _reload(gateway: Gateway, path: Path) -> None:
     try:
         loaded = load(path)
     except ConfigError as error:
-        gateway.metrics.config_reloads["refused"] += 1
-        for problem in error.problems:
-            log.error("reload refused", extra={"fields": {"problem": str(problem)}})
+        _refuse_reload(gateway, error)
         return
     try:
         gateway.reload(loaded.config)
+    except ConfigError as error:  # of a file that it names
+        _refuse_reload(gateway, error)
+        return
     except OSError as error:
         gateway.metrics.config_reloads["refused"] += 1
         said = f"cannot open a file: {error}"
@@ -207,6 +209,12 @@ def _reload(gateway: Gateway, path: Path) -> None:
     _log_warnings(loaded)
     logging.root.setLevel(loaded.config.log_level.upper())
     gateway.metrics.config_reloads["ok"] += 1
+
+
+def _refuse_reload(gateway: Gateway, error: ConfigError) -> None:
+    gateway.metrics.config_reloads["refused"] += 1
+    for problem in error.problems:
+        log.error("reload refused", extra={"fields": {"problem": str(problem)}})
 
 
 def _log_warnings(loaded: Loaded) -> None:
@@ -227,6 +235,8 @@ def _dev(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     loaded = load(arguments.config)
+    if loaded.config.auth.api_keys:
+        load_keys(loaded.config.auth.api_keys)
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     print(f"{arguments.config}: ok")  # noqa: T201
@@ -239,7 +249,7 @@ def _routes(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(orjson.dumps(rows).decode())  # noqa: T201
         return 0
-    titles = ("ROUTE", "MATCH", "TO", "CHANGES", "TIMEOUT", "FROM")
+    titles = ("ROUTE", "MATCH", "TO", "CHANGES", "POLICY", "TIMEOUT", "FROM")
     cells = [titles, *(tuple(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:

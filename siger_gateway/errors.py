@@ -136,6 +136,9 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "api_key_unknown": Reason(401, "Unauthorized", "downstream", "This API key is not known."),
     "api_key_expired": Reason(401, "Unauthorized", "downstream", "This API key has expired."),
+    "certificate_expired": Reason(
+        401, "Unauthorized", "downstream", "The client certificate has expired."
+    ),
     "auth_refused": Reason(
         403, "Forbidden", "downstream", "The authorization service refused the request."
     ),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +24,17 @@ from typing import Any, Final
 
 from tornado.web import Application
 
+from siger_gateway.admin import Admin, split_listen_address
+from siger_gateway.api.admin import admin_routes
 from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.health import Facts, HealthHandler
 from siger_gateway.api.jobs import jobs_routes
 from siger_gateway.api.metrics import MetricsHandler
-from siger_gateway.config.schema import Config, TlsConfig
+from siger_gateway.config.schema import Config, EndpointSpec, TlsConfig
 from siger_gateway.discovery.consul import ConsulWatcher
 from siger_gateway.discovery.register import Probe, Registrar
 from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
+from siger_gateway.guard import Guard
 from siger_gateway.http1.listener import Listener
 from siger_gateway.http1.server import ServerLimits
 from siger_gateway.http1.timeouts import Ticker
@@ -41,7 +44,8 @@ from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.compile import Compiler
 from siger_gateway.proxy.dispatch import Dispatcher
 from siger_gateway.proxy.forwarded import TrustedProxies
-from siger_gateway.routing.effective import effective
+from siger_gateway.routing.describe import describe
+from siger_gateway.routing.effective import EffectiveRoute, effective, largest_body, policy_of
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.routing.tags import Catalog
 from siger_gateway.telemetry.log import AccessLog
@@ -63,7 +67,6 @@ NEEDS_RESTART: Final = (
     "consul_routes",
     "limits",
     "register",
-    "jobs",
 )
 """Keys that a reload does not act on; it says so."""
 
@@ -83,28 +86,25 @@ class Gateway:
         self._clusters = Clusters(metrics)
         self._catalog: Catalog = {}
         self._tag_problems: frozenset[tuple[str, str]] = frozenset()
+        self._effective: tuple[EffectiveRoute, ...] = ()
         self._access_log = _open_access_log(config)
+        self._guard = Guard(config, self._clusters.__getitem__)
         self._queue = JobQueue(config.jobs, config.nats_address, metrics)
         self._ledger = Ledger(self._queue, metrics)
         self._compiler = Compiler(
-            metrics, self._ticker, self._clusters.__getitem__, self._own_endpoints()
+            metrics,
+            self._ticker,
+            self._clusters.__getitem__,
+            self._own_endpoints(),
+            self._guard.limits,
         )
         self._accounts = Accounts(metrics, self._access_log)
         self._dispatcher = Dispatcher(RouteTable(()), self._accounts, None)
         self._certificates = self._load_certificates()
-        limits = config.limits
-        self._listener = Listener(
-            self._dispatcher,
-            ServerLimits(
-                limits.header_bytes,
-                limits.body,
-                limits.header_timeout,
-                limits.idle_timeout,
-                limits.connections,
-                limits.header_count,
-                limits.body_rate,
-            ),
-            self._certificates,
+        self._listener = Listener(self._dispatcher, server_limits(config), self._certificates)
+        handlers = [*self._handlers(), *admin_routes(self._routes, self._clusters.describe)]
+        self._admin = Admin(
+            config, handlers, self._accounts, server_limits(config), self._certificates
         )
         self._watcher = self._make_watcher() if config.consul_address else None
         self._registrar: Registrar | None = None
@@ -140,6 +140,8 @@ class Gateway:
         """Opens the listener; raises ``OSError`` when the port cannot be had."""
         host, port = split_listen_address(self._config.port)
         await self._listener.start(host, port, reuse_port=self._config.reuse_port)
+        self._guard.start()
+        await self._admin.start()
         if self._config.nats_address:
             self._queue.start()
             self._ledger.start()
@@ -171,9 +173,11 @@ class Gateway:
     def reload(self, config: Config) -> None:
         """Takes over a new, checked configuration, without closing anything that is in use.
 
-        Raises ``OSError`` when a file cannot be opened or used; then nothing has changed.
+        Raises ``OSError`` when a file cannot be opened or used, ``ConfigError`` when it does not
+        hold what it should; then nothing has changed.
         """
         old = self._config
+        take_over_guard = self._guard.prepare(config)
         moved = config.access_log != old.access_log
         access_log = _open_access_log(config) if moved else self._access_log
         if self._certificates is not None and config.tls.cert:
@@ -183,13 +187,19 @@ class Gateway:
                 if moved and access_log is not None:
                     access_log.close()
                 raise OSError(str(problem)) from problem
-        self._config = config
+        # Who may use them is taken over, what they are is not.
+        jobs = replace(old.jobs, **policy_of(config.jobs))
+        admin = replace(old.admin, **policy_of(config.admin))
         ignored = [key for key in NEEDS_RESTART if getattr(old, key) != getattr(config, key)]
+        self._config = replace(config, **{key: getattr(old, key) for key in ignored})
+        ignored += ["jobs"] if jobs != config.jobs else []
+        ignored += ["admin"] if admin != config.admin else []
+        self._config = replace(self._config, jobs=jobs, admin=admin)
         if bool(old.tls.cert) != bool(config.tls.cert):  # other files are taken over, see above
             ignored.append("tls")
+            self._config = replace(self._config, tls=old.tls)
         if ignored:
             log.warning("keys need a restart", extra={"fields": {"keys": ignored}})
-            self._config = replace(config, **{key: getattr(old, key) for key in ignored})
         if moved:
             replaced, self._access_log = self._access_log, access_log
             self._accounts.access_log = access_log
@@ -197,6 +207,8 @@ class Gateway:
                 replaced.close()
         elif self._access_log is not None:
             self._access_log.reopen()
+        take_over_guard()
+        self._listener.limits = replace(self._listener.limits, body=largest_body(self._config))
         self._build_table()
         self._clusters.reload_tls()
         if self._watcher is not None and self._follows_catalog():
@@ -222,6 +234,8 @@ class Gateway:
             await self._registrar.close()
         if self._watcher is not None:
             await self._watcher.close()
+        self._admin.close()
+        await self._guard.close()
         await self._ledger.close()
         await self._queue.close()
         await self._clusters.close()
@@ -236,14 +250,18 @@ class Gateway:
         config = self._config
         wanted = effective(config, self._catalog)
         self._clusters.configure(wanted.services)
+        self._effective = wanted.routes
+        self._compiler.rely_on(self._guard.authenticator, self._guard.credentials)
         self._dispatcher.table = self._compiler.table(wanted.routes)
+        self._admin.follow(config, self._compiler)
         self._report_tags(wanted.problems)
         trusted = config.trusted_proxies
         self._dispatcher.trusted = TrustedProxies(trusted) if trusted else None
         if self._watcher is not None:
-            self._watcher.set_services(
-                {service.consul for service in wanted.services.values() if service.consul}
-            )
+            services = {service.consul for service in wanted.services.values() if service.consul}
+            if config.register.name and any(one.config.rate_limit for one in wanted.routes):
+                services.add(config.register.name)  # to know how many share the limits
+            self._watcher.set_services(services)
 
     def _report_tags(self, problems: Collection[tuple[str, str]]) -> None:
         """Says once what is wrong with tags in Consul, and again only after it was right."""
@@ -254,19 +272,21 @@ class Gateway:
         self._tag_problems = frozenset(problems)
 
     def _own_endpoints(self) -> Application:
-        handlers: list[Any] = [
-            (path, HealthHandler, {"probe": probe, "facts": self._facts})
-            for path, probe in (
-                ("/health", "health"),
-                ("/health/live", "live"),
-                ("/health/ready", "ready"),
-            )
-        ]
-        handlers.append(("/metrics", MetricsHandler, {"metrics": self.metrics}))
-        handlers += jobs_routes(self._queue, self._ledger)
+        handlers = [*self._handlers(), *jobs_routes(self._queue, self._ledger)]
         return Application(
             handlers, default_handler_class=NotFoundHandler, log_function=log_request
         )
+
+    def _handlers(self) -> list[Any]:
+        """Those that both listeners have."""
+        probes = (("/health", "health"), ("/health/live", "live"), ("/health/ready", "ready"))
+        handlers: list[Any] = [
+            (path, HealthHandler, {"probe": probe, "facts": self._facts}) for path, probe in probes
+        ]
+        return [*handlers, ("/metrics", MetricsHandler, {"metrics": self.metrics})]
+
+    def _routes(self) -> list[dict[str, Any]]:
+        return [describe(route) for route in self._effective]
 
     def _probe(self) -> Probe:
         """How Consul can ask whether this gateway is ready."""
@@ -297,11 +317,17 @@ class Gateway:
         return ConsulWatcher(
             config.consul_address,
             config.consul_token,
-            publish=self._clusters.publish,
+            publish=self._on_endpoints,
             publish_catalog=self._on_catalog if self._follows_catalog() else None,
             snapshot=snapshot,
             metrics=self.metrics,
         )
+
+    def _on_endpoints(self, service: str, endpoints: Sequence[EndpointSpec]) -> None:
+        """Discovery has a new table of one service; this gateway itself is in none of them."""
+        if service == self._config.register.name:
+            self._guard.limits.divide(len(endpoints) + 1)
+        self._clusters.publish(service, endpoints)
 
     def _follows_catalog(self) -> bool:
         """Whether routes depend on which services there are in Consul."""
@@ -319,6 +345,7 @@ class Gateway:
     def _tick(self, now: float) -> None:
         self._worst_lag = max(self._worst_lag, self._ticker.lag)
         self._clusters.tick(now)
+        self._guard.look(now)
         if self._certificates is not None:
             self._certificates.look(now)
         if self._access_log is not None:
@@ -339,10 +366,18 @@ class Gateway:
         )
 
 
-def split_listen_address(address: str) -> tuple[str, int]:
-    """``[::1]:8080`` -> ``("::1", 8080)``; ``:8080`` and ``8080`` -> ``("", 8080)``."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+def server_limits(config: Config) -> ServerLimits:
+    """What the wire lets pass: of bodies, as much as any route does."""
+    limits = config.limits
+    return ServerLimits(
+        limits.header_bytes,
+        largest_body(config),
+        limits.header_timeout,
+        limits.idle_timeout,
+        limits.connections,
+        limits.header_count,
+        limits.body_rate,
+    )
 
 
 def server_files(config: TlsConfig) -> ServerFiles:

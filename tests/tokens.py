@@ -74,7 +74,7 @@ async def key_set_of(*keys: object) -> KeySet:
         return document(*keys)
 
     key_set = KeySet("test", fetch)
-    await key_set.start()
+    key_set.start()
     await key_set.refreshed(None)
     await key_set.close()
     return key_set

@@ -76,7 +76,8 @@ def _entry_class(hint: Any) -> Any:
 
 def _value(one: Field[Any], hint: Any) -> str:
     if get_origin(bare(hint)) is tuple:
-        return f"[{', '.join(map(json.dumps, one.default))}]"
+        items: tuple[str, ...] = one.default if isinstance(one.default, tuple) else ()
+        return f"[{', '.join(map(json.dumps, items))}]"
     if get_origin(bare(hint)) is dict:
         return "{}"
     if one.default is MISSING:

@@ -7,6 +7,8 @@ last request: there is nothing to expire, and no more keys than requests.
 
 from __future__ import annotations
 
+from siger_gateway.filters.gcra import Key
+
 
 class Concurrency:
     """At most ``limit`` at a time for each key. Whoever was let in leaves once, however it ends: a
@@ -24,13 +26,13 @@ class Concurrency:
         if limit < 1:
             raise ValueError(f"a limit of {limit} lets nobody in")
         self._limit = limit
-        self._under_way: dict[str, int] = {}
+        self._under_way: dict[Key, int] = {}
 
     def __repr__(self) -> str:
         counts = self._under_way
         return f"<Concurrency {self._limit}: {sum(counts.values())} of {len(counts)} keys>"
 
-    def enter(self, key: str) -> bool:
+    def enter(self, key: Key) -> bool:
         """Whether one more may come; then it is counted."""
         count = self._under_way.get(key, 0)
         if count >= self._limit:
@@ -38,7 +40,7 @@ class Concurrency:
         self._under_way[key] = count + 1
         return True
 
-    def leave(self, key: str) -> None:
+    def leave(self, key: Key) -> None:
         """One that was let in is over.
 
         :raises KeyError: none was, or all have left: a slot given back twice would let one more in

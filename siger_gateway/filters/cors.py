@@ -31,19 +31,22 @@ from siger_gateway.config.cors_rules import cors_problem
 from siger_gateway.config.policies import CorsConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Call, Filter, Reply, Verdict
-from siger_gateway.http1.headers import Header, Headers, find_all
+from siger_gateway.filters.headers import VARY
+from siger_gateway.http1.headers import Header, find_all
 from siger_gateway.http1.message import Request
 
-CORS_FIELDS: Final = frozenset(
-    {b"access-control-allow-origin", b"access-control-allow-credentials"}
-    | {b"access-control-allow-methods", b"access-control-allow-headers"}
-    | {b"access-control-expose-headers", b"access-control-max-age"}
-    | {b"access-control-allow-private-network"}
+CORS_FIELDS: Final = (  # as text, for they become part of a configuration of edits
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "access-control-allow-private-network",
 )
 """Fields of a service's response that end here when its route has this filter."""
 
 ALLOW_ORIGIN: Final = b"access-control-allow-origin"
-VARY: Final = b"vary"
 VARY_ORIGIN: Final = (VARY, b"Origin")
 VARY_PREFLIGHT: Final = (
     VARY,
@@ -69,24 +72,6 @@ def cors_filter(rules: CorsConfig) -> Filter:
     if rules.origins == ("*",):
         return _for_everybody(rules)
     return _for_some(rules)
-
-
-def merge_vary(headers: Headers, added: Headers) -> Headers:
-    """The fields ``headers`` and ``added``, with what ``Vary`` says in both in one field; a new
-    list."""
-    merged = [*headers, *added]
-    values = find_all(merged, VARY)
-    if len(values) < 2:
-        return merged
-    names: dict[bytes, bytes] = {}
-    for value in values:
-        for member in value.split(b","):
-            name = member.strip()
-            if name:
-                names.setdefault(name.lower(), name)
-    # ``*`` says that everything matters (RFC 9110 section 12.5.5).
-    vary = b"*" if b"*" in names else b", ".join(names.values())
-    return [*(field for field in merged if field[0] != VARY), (VARY, vary)]
 
 
 def _for_everybody(rules: CorsConfig) -> Filter:

@@ -211,20 +211,20 @@ class Limiter:
         self._mask = len(self._hashes) - WAYS
 
 
-def take_all(limits: Sequence[tuple[Limiter, Key]], now: float, cost: int = 1) -> list[Outcome]:
-    """One request under several limits, each with the key it counts by: takes from all, or from
-    none. It has been let through if none of the outcomes has a ``retry_after``; if some have, it
-    would be after the greatest.
+def take_all(limits: Sequence[tuple[Limiter, Key, int]], now: float) -> list[Outcome]:
+    """One request under several limits, each with the key it counts by and what the request costs:
+    takes from all, or from none. It has been let through if none of the outcomes has a
+    ``retry_after``; if some have, it would be after the greatest.
 
     :param limits: at least one, and every limiter once.
     """
-    *others, (last, last_key) = limits
-    outcomes = [limiter.would(key, now, cost) for limiter, key in others]
+    *others, (last, last_key, last_cost) = limits
+    outcomes = [limiter.would(key, now, cost) for limiter, key, cost in others]
     for outcome in outcomes:
         if outcome.retry_after:
-            return [*outcomes, last.would(last_key, now, cost)]
+            return [*outcomes, last.would(last_key, now, last_cost)]
     # The last one may be asked and taken from at once: nobody comes after it who could refuse.
-    outcome = last.take(last_key, now, cost)
+    outcome = last.take(last_key, now, last_cost)
     if outcome.retry_after:
         return [*outcomes, outcome]
-    return [*[limiter.take(key, now, cost) for limiter, key in others], outcome]
+    return [*[limiter.take(key, now, cost) for limiter, key, cost in others], outcome]

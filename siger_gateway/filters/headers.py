@@ -12,7 +12,9 @@ from itertools import product
 from typing import Final
 
 from siger_gateway.config.policies import SecurityHeadersConfig
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http1.headers import Headers, find_all
+
+VARY: Final = b"vary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,26 @@ def add_missing(headers: Headers, fields: Headers) -> None:
     for field in fields:
         if field[0] not in present:
             headers.append(field)
+
+
+def merge_vary(headers: Headers, added: Headers) -> Headers:
+    """The fields ``headers`` and ``added``, with what ``Vary`` says in both in one field; a new
+    list."""
+    merged = [*headers, *added]
+    if VARY not in dict(added):  # nearly always, and cheaper than to look through all of them
+        return merged
+    values = find_all(merged, VARY)
+    if len(values) < 2:
+        return merged
+    names: dict[bytes, bytes] = {}
+    for value in values:
+        for member in value.split(b","):
+            name = member.strip()
+            if name:
+                names.setdefault(name.lower(), name)
+    # ``*`` says that everything matters (RFC 9110 section 12.5.5).
+    vary = b"*" if b"*" in names else b", ".join(names.values())
+    return [*(field for field in merged if field[0] != VARY), (VARY, vary)]
 
 
 def spellings(*names: bytes) -> frozenset[bytes]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
+
+from siger_gateway.http1.headers import Headers
 
 Means = Literal["jwt", "api_key", "mtls", "forward"]
 
@@ -25,3 +27,14 @@ class Identity:
     scopes: frozenset[str] = frozenset()
     expires: float = inf
     key_id: str = ""
+    headers: Headers = field(init=False, repr=False, compare=False)
+    """What services are told of the user; made once, for tokens and keys are used again and again.
+    Shared: never changed."""
+
+    def __post_init__(self) -> None:
+        headers: Headers = [(b"x-user-id", self.user.encode())]
+        # Between commas a role with a comma would be two others.
+        roles = ",".join(sorted(role for role in self.roles if "," not in role))
+        if roles:
+            headers.append((b"x-user-role", roles.encode()))
+        object.__setattr__(self, "headers", headers)

@@ -112,7 +112,7 @@ class KeySet:
         """Whether there are keys."""
         return bool(self._keys)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Fetches in the background from now on; ``refreshed(None)`` waits for the first time."""
         if self._task is None:
             self._fetched = asyncio.get_running_loop().create_future()

@@ -82,7 +82,8 @@ class Request(Message):
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "receiving"
-        return f"<Request {self.method.decode()} {self.target.decode('latin-1')} {state}>"
+        # Without the query, which may hold secrets: whoever logs an object logs this.
+        return f"<Request {self.method.decode()} {self.path.decode('latin-1')} {state}>"
 
 
 class Response(Message):

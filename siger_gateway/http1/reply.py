@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
+from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import Request
 from siger_gateway.http1.stream import DownstreamStream
 
 
 def send_problem(
-    stream: DownstreamStream, error: GatewayError, *, request: Request, request_id: bytes
+    stream: DownstreamStream,
+    error: GatewayError,
+    *,
+    request: Request,
+    request_id: bytes,
+    dress: Callable[[Headers], Headers] | None = None,
 ) -> None:
     """Answers ``request`` with ``error`` and ends the response.
+
+    :param dress: adds what other layers have to tell the client.
 
     What is still to come of the request's body is not awaited, so the connection ends, and says so
     (RFC 9112 section 9.6).
@@ -20,7 +30,7 @@ def send_problem(
     body = error.problem(
         instance=request.path.decode("latin-1"), request_id=request_id.decode("latin-1")
     )
-    headers = [
+    headers: Headers = [
         (b"content-type", PROBLEM_CONTENT_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
@@ -28,5 +38,7 @@ def send_problem(
         (b"x-request-id", request_id),
     ]
     headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    if dress is not None:
+        headers = dress(headers)
     stream.send_head(error.status, headers, body, sized=True)
     stream.send_end([])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
 from siger_gateway.http1.message import ProtocolError, Request
@@ -48,9 +48,11 @@ class DownstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_behind",
+        "_body_limit",
         "_chunked",
         "_consumer",
         "_ended",
+        "_held",
         "_keep_alive",
         "_last_read",
         "_lingering",
@@ -82,11 +84,13 @@ class DownstreamConnection(asyncio.Protocol):
         self._keep_alive = True
         self._chunked = False
         self._reading_paused = False  # by the consumer
+        self._held = False  # by the consumer, which has yet to find out who answers
         self._queue_paused = False  # until all parsed requests have been started
         self._starting = False
         self._lingering = False
         self._last_read = listener.now
         self._stalled_since = 0.0
+        self._body_limit = limits.body
         self._behind = 0  # bytes that a body should have brought by now, but has not
         self._seen_in = 0  # bytes_in at the last look
         self.head_since = 0.0
@@ -125,7 +129,7 @@ class DownstreamConnection(asyncio.Protocol):
         parser.receive(data)
         if self._request is None:
             self._start_waiting()
-        elif not self._ended:
+        elif not self._ended and not self._held:
             self._hand_on_body(self._request)
         if (parser.started or parser.held) and not self._lingering:
             self._queue_paused = True
@@ -173,8 +177,8 @@ class DownstreamConnection(asyncio.Protocol):
             self._begin(request)
             consumer = self._consumer = self._listener.handler.dispatch(request, self)
             consumer.start()
-            if self._request is request and not self._ended:
-                self._hand_on_body(request)
+            if self._request is request and not self._ended and not self._held:
+                self._begin_body(request)
         self._starting = False
         if self._request is None and parser.error is not None and not self._lingering:
             self._refuse(parser.error)
@@ -196,14 +200,15 @@ class DownstreamConnection(asyncio.Protocol):
         self.bytes_out = 0
         if not self._ended:
             self._behind = self._seen_in = 0
-            if b"expect" in request.fields:
-                self._continue(request)
+            self._body_limit = self._listener.limits.body
 
-    def _continue(self, request: Request) -> None:
-        """The gateway itself says that it will read the body (RFC 9110 section 10.1.1)."""
-        expectation = request.fields[b"expect"].lower()
-        if expectation == b"100-continue" and not request.has_body_waiting and not request.http10:
+    def _begin_body(self, request: Request) -> None:
+        """The request has not been refused: now its body may come. The gateway itself says so to a
+        client that wants to know (RFC 9110 section 10.1.1)."""
+        expectation = request.fields.get(b"expect")
+        if expectation is not None and not request.has_body_waiting and not request.http10:
             self._transport.write(CONTINUE)
+        self._hand_on_body(request)
 
     def _hand_on_body(self, request: Request) -> None:
         consumer = self._consumer
@@ -211,7 +216,7 @@ class DownstreamConnection(asyncio.Protocol):
         data = request.take_body()
         if data:
             self.bytes_in += len(data)
-            limit = self._listener.limits.body
+            limit = self._body_limit
             if self.bytes_in > limit:  # only a chunked body gets here
                 self._ended = True
                 error = ProtocolError("body_too_large", f"The limit is {limit} bytes.")
@@ -330,6 +335,27 @@ class DownstreamConnection(asyncio.Protocol):
         self._request = None
         self._lingering = True
         self._transport.abort()
+
+    def hold(self) -> None:
+        self._held = True
+        self.pause_reading()
+
+    def hand_over(self, consumer: Consumer) -> None:
+        request = self._request
+        assert request is not None
+        self._held = False
+        self._consumer = consumer
+        self.resume_reading()
+        consumer.start()
+        if self._request is request and not self._ended:
+            self._begin_body(request)
+
+    def client_certificate(self) -> dict[str, Any] | None:
+        ssl_object = self._transport.get_extra_info("ssl_object")
+        return None if ssl_object is None else ssl_object.getpeercert() or None
+
+    def limit_body(self, limit: int) -> None:
+        self._body_limit = limit
 
     def close_after_response(self) -> None:
         self._keep_alive = False

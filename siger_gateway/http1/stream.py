@@ -13,7 +13,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import ProtocolError, Request
@@ -51,6 +51,13 @@ class DownstreamStream(Protocol):
     def scheme(self) -> bytes:
         """``http`` or ``https``."""
 
+    def client_certificate(self) -> dict[str, Any] | None:
+        """The verified certificate of the client, as ``ssl.SSLSocket.getpeercert`` tells it; None:
+        there is none."""
+
+    def limit_body(self, limit: int) -> None:
+        """A body of this request that comes in chunks may have so many bytes, and no more."""
+
     bytes_in: int
     """Body bytes of the request so far."""
 
@@ -86,6 +93,13 @@ class DownstreamStream(Protocol):
 
     def close_after_response(self) -> None:
         """No further request on this connection; announced if the head is not out yet."""
+
+    def hold(self) -> None:
+        """The consumer has to wait before it knows who answers: nothing is read, and nothing of the
+        request's body handed on, until ``hand_over``."""
+
+    def hand_over(self, consumer: Consumer) -> None:
+        """``consumer`` answers in place of the one that has called ``hold``; it is started."""
 
     def pause_reading(self) -> None:
         """No more ``on_data`` until ``resume_reading``, save for what was already read."""

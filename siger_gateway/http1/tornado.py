@@ -32,7 +32,8 @@ class RequestContext:
 class TornadoConsumer(httputil.HTTPConnection):
     """One request served by a ``tornado.web.Application``.
 
-    :param extra: response fields of the gateway, such as the request id.
+    :param request_id: for the handler, and for the response.
+    :param dress: adds what other layers have to tell the client.
     :param reject: answers (instead of ``finished``) when the request turns out not to be valid.
     :param finished: called once with the status and the reason that the handler left in
         ``reason``; the status is 0 when the client went away first.
@@ -43,7 +44,8 @@ class TornadoConsumer(httputil.HTTPConnection):
         application: httputil.HTTPServerConnectionDelegate,
         request: Request,
         stream: DownstreamStream,
-        extra: Headers,
+        request_id: bytes,
+        dress: Callable[[Headers], Headers],
         reject: Callable[[ProtocolError], None],
         finished: Callable[[int, str], None],
         remote_ip: str,
@@ -52,7 +54,8 @@ class TornadoConsumer(httputil.HTTPConnection):
         self._application = application
         self._request = request
         self._stream = stream
-        self._extra = extra
+        self._request_id = request_id
+        self._dress = dress
         self._reject = reject
         self._finished = finished
         self._status = 0
@@ -72,8 +75,7 @@ class TornadoConsumer(httputil.HTTPConnection):
         for name, value in request.headers:
             if name != b"x-request-id":
                 headers.add(name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in self._extra:
-            headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        headers.add("X-Request-ID", self._request_id.decode("latin-1"))
         line = httputil.RequestStartLine(
             request.method.decode(),
             request.target.decode("latin-1"),
@@ -146,7 +148,9 @@ class TornadoConsumer(httputil.HTTPConnection):
                 if name.lower() not in _CONNECTION_FIELDS
             ]
             sized = "Content-Length" in headers or start_line.code in BODILESS
-            self._stream.send_head(start_line.code, fields + self._extra, chunk or b"", sized=sized)
+            fields = self._dress(fields)
+            fields.append((b"x-request-id", self._request_id))
+            self._stream.send_head(start_line.code, fields, chunk or b"", sized=sized)
         return self._writable
 
     def write(self, chunk: bytes) -> Future[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from time import perf_counter
 
+from siger_gateway.filters.filter import Call
 from siger_gateway.http1.message import Request
 from siger_gateway.http1.stream import DownstreamStream
 from siger_gateway.telemetry.log import AccessLog, AccessRecord
@@ -31,6 +32,7 @@ class Accounts:
         request: Request,
         stream: DownstreamStream,
         stats: RouteStats,
+        call: Call | None,
         *,
         started: float,
         status: int,
@@ -42,13 +44,18 @@ class Accounts:
         request_id: bytes,
         client: str,
     ) -> None:
-        """Counts and logs one exchange.
+        """Counts and logs one exchange, and tells the filters that it is over.
 
+        :param call: of a route with filters.
         :param started: ``time.perf_counter()`` when the head had been parsed.
         :param status: what the client was sent, or 499 when it left before that.
         :param reason: of a local reply or a broken response; "" when all went well.
         :param detail: what only the operator may know of it.
         """
+        identity = None
+        if call is not None:
+            call.end()
+            identity = call.identity
         elapsed = perf_counter() - started
         self.count(stats, request.method, status, elapsed)
         if reason:
@@ -72,5 +79,8 @@ class Accounts:
                     reason,
                     detail,
                     agent.decode("latin-1"),
+                    request.target[len(request.path) + 1 :],
+                    "" if identity is None else identity.user,
+                    "" if identity is None else identity.key_id,
                 )
             )

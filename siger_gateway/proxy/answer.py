@@ -1,13 +1,13 @@
 """Routes that the gateway answers out of the configuration: redirects and direct responses.
 
-A ``Reply`` says what the response is; ``LocalAnswer`` is the consumer that sends it. A small
+A ``Reply`` says what the response is; ``LocalAnswer`` is the consumer that sends it, ``Refusal``
+the one for errors. A small
 request body is read first and dropped, so that the connection stays usable; a large or unsized one
 is not awaited: the connection then ends, and says so (RFC 9112 section 9.6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from siger_gateway.config.actions import BODILESS
@@ -15,8 +15,7 @@ from siger_gateway.config.schema import DirectResponseConfig, RedirectConfig, Ro
 from siger_gateway.errors import GatewayError
 from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import ProtocolError, Request
-from siger_gateway.http1.reply import send_problem
-from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.proxy.arrival import Arrival
 from siger_gateway.proxy.edits import Edits
 from siger_gateway.routing.rewrite import Rewrite, TemplateRewrite, path_rewrite
 from siger_gateway.routing.table import host_name
@@ -140,28 +139,18 @@ class LocalAnswer:
     """A consumer that sends one reply.
 
     :param reply: from ``Reply.head``.
-    :param account: takes ``status`` and ``reason``; called once.
     """
 
-    __slots__ = ("_account", "_identity", "_reply", "_request", "_stream")
+    __slots__ = ("_arrival", "_reply")
 
-    def __init__(
-        self,
-        reply: tuple[int, Headers, bytes],
-        request: Request,
-        stream: DownstreamStream,
-        identity: bytes,
-        account: Callable[..., None],
-    ) -> None:
+    def __init__(self, arrival: Arrival, reply: tuple[int, Headers, bytes]) -> None:
+        self._arrival = arrival
         self._reply = reply
-        self._request = request
-        self._stream = stream
-        self._identity = identity
-        self._account = account
 
     def start(self) -> None:
-        length = self._request.content_length
-        if self._request.complete or length is None or length > MAX_DROPPED:
+        request = self._arrival.call.request
+        length = request.content_length
+        if request.complete or length is None or length > MAX_DROPPED:
             self._answer()
 
     def on_data(self, data: bytes) -> None: ...
@@ -170,22 +159,49 @@ class LocalAnswer:
         self._answer()
 
     def on_request_error(self, error: ProtocolError) -> None:
-        problem = GatewayError(error.reason, error.detail)
-        self._account(status=problem.status, reason=error.reason)
-        send_problem(self._stream, problem, request=self._request, request_id=self._identity)
+        self._arrival.refuse(GatewayError(error.reason, error.detail))
 
     def on_downstream_closed(self) -> None:
-        self._account(status=499, reason="downstream_closed")
+        self._arrival.close(499, "downstream_closed")
 
     def pause_response(self) -> None: ...
 
     def resume_response(self) -> None: ...
 
     def _answer(self) -> None:
+        call = self._arrival.call
         status, headers, body = self._reply
-        headers.append((b"x-request-id", self._identity))
-        if not self._request.complete:
-            self._stream.close_after_response()
-        self._account(status=status, reason="")
-        self._stream.send_head(status, headers, body, sized=True)
-        self._stream.send_end([])
+        headers = call.dress(headers)
+        headers.append((b"x-request-id", self._arrival.request_id))
+        if not call.request.complete:
+            call.stream.close_after_response()
+        self._arrival.close(status, "")
+        call.stream.send_head(status, headers, body, sized=True)
+        call.stream.send_end([])
+
+
+class Refusal:
+    """A consumer that answers with an error at once and takes nothing."""
+
+    __slots__ = ("_arrival", "_error")
+
+    def __init__(self, arrival: Arrival, error: GatewayError) -> None:
+        self._arrival = arrival
+        self._error = error
+
+    def start(self) -> None:
+        self._arrival.refuse(self._error)
+
+    # The stream is ended in ``start``: none of these is ever called.
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_end(self, trailers: Headers) -> None: ...
+
+    def on_request_error(self, error: ProtocolError) -> None: ...
+
+    def on_downstream_closed(self) -> None: ...
+
+    def pause_response(self) -> None: ...
+
+    def resume_response(self) -> None: ...

@@ -8,6 +8,10 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from siger_gateway.config.actions import actions_of
 from siger_gateway.config.schema import RouteConfig
+from siger_gateway.filters.authenticate import Authenticator
+from siger_gateway.filters.chain import Filters, compile_filters
+from siger_gateway.filters.cors import CORS_FIELDS
+from siger_gateway.filters.rate_limit import Limits
 from siger_gateway.http1.timeouts import Ticker, TimeoutQueue
 from siger_gateway.proxy.answer import compile_reply
 from siger_gateway.proxy.edits import compile_edits
@@ -33,31 +37,55 @@ class Compiler:
         ticker: Ticker,
         cluster: Callable[[str], Cluster],
         application: HTTPServerConnectionDelegate,
+        limits: Limits,
     ) -> None:
         self._metrics = metrics
         self._ticker = ticker
         self._cluster = cluster
         self._application = application
+        self._limits = limits
+        self._authenticator: Authenticator | None = None
+        self._credentials: frozenset[str] = frozenset()
+
+    def rely_on(self, authenticator: Authenticator | None, credentials: Iterable[str]) -> None:
+        """The means by which clients show who they are, from the next table on.
+
+        :param credentials: names of fields that are for the gateway alone: on a route that asks who
+            it is, no service gets to see them.
+        """
+        self._authenticator = authenticator
+        self._credentials = frozenset(credentials)
 
     def table(self, routes: Iterable[EffectiveRoute]) -> RouteTable[Route]:
         """The table of ``routes``; those from tags take what the others of the same path leave."""
+        self._limits.begin()
         entries: list[tuple[EffectiveRoute, Route]] = [(one, self._route(one)) for one in routes]
         return RouteTable(
             [(one.config.match, route) for one, route in entries if one.origin != "consul"],
             [(one.config.match, route) for one, route in entries if one.origin == "consul"],
         )
 
+    def local(self, config: RouteConfig, application: HTTPServerConnectionDelegate) -> LocalRoute:
+        """A route to handlers of the gateway's own."""
+        stats = self._metrics.routes[config.name]
+        filters = compile_filters(config, self._limits, self._authenticator)
+        return LocalRoute(config.name, stats, application, filters, bool(config.cors.origins))
+
     def _route(self, effective: EffectiveRoute) -> Route:
         config = effective.config
-        stats = self._metrics.routes[config.name]
         if effective.origin == "gateway":
-            return LocalRoute(config.name, stats, self._application)
+            return self.local(config, self._application)
+        stats = self._metrics.routes[config.name]
+        filters = compile_filters(config, self._limits, self._authenticator)
+        cors = bool(config.cors.origins)
         if actions_of(config)[0] in ("redirect", "direct_response"):
             edits = compile_edits(config.headers.response)
-            return AnswerRoute(config.name, stats, compile_reply(config, edits))
-        return self._proxied(config)
+            return AnswerRoute(config.name, stats, compile_reply(config, edits), filters, cors)
+        return self._proxied(config, filters)
 
-    def _proxied(self, config: RouteConfig) -> ProxyRoute:
+    def _proxied(self, config: RouteConfig, filters: Filters) -> ProxyRoute:
+        shown = self._credentials if config.auth in ("optional", "required") else ()
+        cors = bool(config.cors.origins)
         rewrite = strip_rewrite(config.strip_prefix) or path_rewrite(config.match, config.rewrite)
         retry = config.retry
         weights = [(self._cluster(one.service), one.weight) for one in config.split]
@@ -71,8 +99,10 @@ class Compiler:
             self._queue("stream", config.stream_idle_timeout),
             rewrite=rewrite,
             split=Split(weights) if weights else None,
-            request_edits=compile_edits(config.headers.request),
-            response_edits=compile_edits(config.headers.response),
+            request_edits=compile_edits(config.headers.request, shown),
+            response_edits=compile_edits(config.headers.response, CORS_FIELDS if cors else ()),
+            filters=filters,
+            cors=cors,
         )
 
     def _queue(self, purpose: str, seconds: float) -> TimeoutQueue | None:

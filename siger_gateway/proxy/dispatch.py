@@ -1,41 +1,44 @@
-"""From a parsed request to the one who answers it. The phase *match route*.
+"""From a parsed request to the one who answers it. The phases *match route* and *filters*.
 
 Everything here is a plain function of the request and of one immutable table; a reload swaps the
-table by assignment, and an exchange keeps the route that it started with.
+table by assignment, and an exchange keeps the route that it started with. Only a filter that has to
+ask somebody makes a request wait, in ``held``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import Final
 
-from siger_gateway.errors import REASONS, GatewayError
-from siger_gateway.http1.headers import Headers
+from siger_gateway.errors import GatewayError
+from siger_gateway.filters.chain import Filters
+from siger_gateway.filters.filter import Call, Reply, Verdict
 from siger_gateway.http1.message import ProtocolError, Request
-from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.stream import Consumer, DownstreamStream
 from siger_gateway.http1.tornado import TornadoConsumer
 from siger_gateway.proxy.account import Accounts
-from siger_gateway.proxy.answer import LocalAnswer
+from siger_gateway.proxy.answer import LocalAnswer, Refusal
+from siger_gateway.proxy.arrival import Arrival
 from siger_gateway.proxy.exchange import Exchange
 from siger_gateway.proxy.forwarded import (
     TrustedProxies,
+    client_origin,
     forwarding_headers,
     has_looped,
     request_id,
 )
+from siger_gateway.proxy.held import Held
 from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
-from siger_gateway.proxy.route import AnswerRoute, LocalRoute, ProxyRoute, Route
+from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
 from siger_gateway.routing.path import is_plain, normalize
 from siger_gateway.routing.table import RouteTable
-from siger_gateway.telemetry.metrics import RouteStats
 
 NO_ROUTE: Final = "-"
 """The route label of requests that matched none."""
 
-SCHEMES: Final = (b"http", b"https")
+PREFLIGHT: Final = b"access-control-request-method"
+"""The method that a page is going to use (Fetch: "CORS-preflight request")."""
 
 
 class Dispatcher:
@@ -64,32 +67,23 @@ class Dispatcher:
             if normal is None:
                 return self._refusal(request, stream, identity, started, "bad_path")
             path = normal
-        if request.method in MAY_END_HERE and ends_here(request):
-            return self._last_hop(request, stream, identity, started)
-        route = self.table.match(request.method, path, request.fields)
+        route = None
+        if request.method in MAY_END_HERE:
+            if ends_here(request):
+                return self._last_hop(request, stream, identity, started)
+            route = self._route_of_preflight(request, path)
+        if route is None:
+            route = self.table.match(request.method, path, request.fields)
         if route is None:
             return self._refusal(request, stream, identity, started, "no_route")
         trusted = self.trusted
         client = stream.peer if trusted is None else trusted.client(request, stream.peer)
-        if not isinstance(route, ProxyRoute):
-            if isinstance(route, LocalRoute):
-                return self._local(route, request, stream, identity, started, client)
-            return self._answer(route, request, path, stream, identity, started, client)
-        target = request.target
-        if route.rewrite is not None:
-            target = route.rewrite.apply(target, path)
-        return Exchange(
-            route,
-            route.cluster if route.split is None else route.split.choose(),
-            request,
-            stream,
-            target,
-            forwarding_headers(request, stream, identity, trusted),
-            accounts=self._accounts,
-            request_id=identity,
-            client=client,
-            started=started,
-        )
+        if not route.filters and isinstance(route, ProxyRoute):
+            return self._exchange(route, request, path, stream, identity, started, client, None)
+        scheme = client_origin(request, stream, trusted)[0]
+        call = Call(request, client, scheme, stream)
+        arrival = Arrival(self._accounts, route.name, route.stats, call, path, identity, started)
+        return self._filtered(route, arrival, route.filters)
 
     def reject(self, error: ProtocolError, stream: DownstreamStream) -> None:
         """Answers what was no request: it has no route, no method and no id."""
@@ -99,30 +93,13 @@ class Dispatcher:
         identity = request_id(request.fields)
         self._refusal(request, stream, identity, started, error.reason, error.detail).start()
 
-    def _account(
-        self,
-        route: str,
-        stats: RouteStats,
-        request: Request,
-        stream: DownstreamStream,
-        identity: bytes,
-        started: float,
-        client: str,
-    ) -> Callable[..., None]:
-        """The account of what no service takes part in; ``status`` and ``reason`` are to come."""
-        return partial(
-            self._accounts.close_exchange,
-            request,
-            stream,
-            stats,
-            started=started,
-            detail="",
-            route=route,
-            service="",
-            endpoint="",
-            request_id=identity,
-            client=client,
-        )
+    def _route_of_preflight(self, request: Request, path: bytes) -> Route | None:
+        """The route that a page asks for leave to use, where that says who may."""
+        method = request.fields.get(PREFLIGHT)
+        if method is None or request.method != b"OPTIONS":
+            return None
+        route = self.table.match_preflight(method, path, request.fields)
+        return route if route is not None and route.cors else None
 
     def _refusal(
         self,
@@ -133,103 +110,125 @@ class Dispatcher:
         reason: str,
         detail: str | None = None,
     ) -> Refusal:
-        account = self._account_without_route(request, stream, identity, started)
-        return Refusal(GatewayError(reason, detail), request, stream, identity, account)
+        arrival = self._without_route(request, stream, identity, started)
+        return Refusal(arrival, GatewayError(reason, detail))
 
     def _last_hop(
         self, request: Request, stream: DownstreamStream, identity: bytes, started: float
     ) -> Consumer:
         """OPTIONS or TRACE that go no further."""
-        account = self._account_without_route(request, stream, identity, started)
+        arrival = self._without_route(request, stream, identity, started)
         if request.method == b"OPTIONS":
-            return LocalAnswer((204, [], b""), request, stream, identity, account)
+            return LocalAnswer(arrival, (204, [], b""))
         error = GatewayError("method_not_allowed", headers={"Allow": "OPTIONS"})
-        return Refusal(error, request, stream, identity, account)
+        return Refusal(arrival, error)
 
-    def _account_without_route(
+    def _without_route(
         self, request: Request, stream: DownstreamStream, identity: bytes, started: float
-    ) -> Callable[..., None]:
+    ) -> Arrival:
+        call = Call(request, stream.peer, stream.scheme, stream)
         stats = self._accounts.metrics.routes[NO_ROUTE]
-        return self._account(NO_ROUTE, stats, request, stream, identity, started, stream.peer)
+        return Arrival(self._accounts, NO_ROUTE, stats, call, request.path, identity, started)
 
-    def _local(
-        self,
-        route: LocalRoute,
-        request: Request,
-        stream: DownstreamStream,
-        identity: bytes,
-        started: float,
-        client: str,
+    # Phase: filters.
+
+    def _filtered(self, route: Route, arrival: Arrival, filters: Filters) -> Consumer:
+        """The consumer of a request that has yet to pass ``filters``."""
+        call = arrival.call
+        for number, check in enumerate(filters, 1):
+            verdict = check(call)
+            if verdict is None:
+                continue
+            if isinstance(verdict, GatewayError | Reply):
+                return _answered(arrival, verdict)
+            return Held(arrival, verdict, partial(self._go_on, route, arrival, filters[number:]))
+        return self._passed(route, arrival)
+
+    def _go_on(
+        self, route: Route, arrival: Arrival, filters: Filters, verdict: Verdict
     ) -> Consumer:
-        account = self._account(route.name, route.stats, request, stream, identity, started, client)
+        if verdict is not None:
+            return _answered(arrival, verdict)
+        return self._filtered(route, arrival, filters)
 
-        def finished(status: int, reason: str) -> None:
-            account(status=status or 499, reason=reason)
+    def _passed(self, route: Route, arrival: Arrival) -> Consumer:
+        """The consumer of a request that nothing stands against any more."""
+        call = arrival.call
+        if isinstance(route, ProxyRoute):
+            return self._exchange(
+                route,
+                call.request,
+                arrival.path,
+                call.stream,
+                arrival.request_id,
+                arrival.started,
+                call.client,
+                call,
+            )
+        if isinstance(route, LocalRoute):
+            return _local(route, arrival)
+        scheme, host = client_origin(call.request, call.stream, self.trusted)
+        reply = route.reply.head(call.request, arrival.path, scheme, host)
+        if reply is None:
+            error = GatewayError("bad_request", "A redirect from here needs a plain Host field.")
+            return Refusal(arrival, error)
+        return LocalAnswer(arrival, reply)
 
-        def reject(error: ProtocolError) -> None:
-            account(status=REASONS[error.reason].status, reason=error.reason)
-            problem = GatewayError(error.reason, error.detail)
-            send_problem(stream, problem, request=request, request_id=identity)
-
-        extra: Headers = [(b"x-request-id", identity)]
-        return TornadoConsumer(route.application, request, stream, extra, reject, finished, client)
-
-    def _answer(
+    def _exchange(
         self,
-        route: AnswerRoute,
+        route: ProxyRoute,
         request: Request,
         path: bytes,
         stream: DownstreamStream,
         identity: bytes,
         started: float,
         client: str,
-    ) -> Consumer:
-        account = self._account(route.name, route.stats, request, stream, identity, started, client)
-        # What a service would be told of how the client has come: the same proxies are believed.
-        told = dict(forwarding_headers(request, stream, identity, self.trusted))
-        scheme, host = told[b"x-forwarded-proto"], told[b"x-forwarded-host"]
-        if scheme not in SCHEMES:
-            scheme = stream.scheme
-        reply = route.reply.head(request, path, scheme, host)
-        if reply is None:
-            error = GatewayError("bad_request", "A redirect from here needs a plain Host field.")
-            return Refusal(error, request, stream, identity, account)
-        return LocalAnswer(reply, request, stream, identity, account)
+        call: Call | None,
+    ) -> Exchange:
+        target = request.target
+        if route.rewrite is not None:
+            target = route.rewrite.apply(target, path)
+        forwarding = forwarding_headers(request, stream, identity, self.trusted)
+        if call is not None:
+            forwarding += call.to_service
+        return Exchange(
+            route,
+            route.cluster if route.split is None else route.split.choose(),
+            request,
+            stream,
+            target,
+            forwarding,
+            accounts=self._accounts,
+            request_id=identity,
+            client=client,
+            started=started,
+            call=call,
+        )
 
 
-class Refusal:
-    """A consumer that answers with an error at once and takes nothing."""
+def _answered(arrival: Arrival, verdict: GatewayError | Reply) -> Consumer:
+    """The consumer of a request that a filter has answered."""
+    if isinstance(verdict, GatewayError):
+        return Refusal(arrival, verdict)
+    return LocalAnswer(arrival, (verdict.status, verdict.headers, b""))
 
-    __slots__ = ("_account", "_error", "_identity", "_request", "_stream")
 
-    def __init__(
-        self,
-        error: GatewayError,
-        request: Request,
-        stream: DownstreamStream,
-        identity: bytes,
-        account: Callable[..., None],
-    ) -> None:
-        self._error = error
-        self._request = request
-        self._stream = stream
-        self._identity = identity
-        self._account = account
+def _local(route: LocalRoute, arrival: Arrival) -> Consumer:
+    call, request_id = arrival.call, arrival.request_id
 
-    def start(self) -> None:
-        self._account(status=self._error.status, reason=self._error.reason)
-        send_problem(self._stream, self._error, request=self._request, request_id=self._identity)
+    def finished(status: int, reason: str) -> None:
+        arrival.close(status or 499, reason)
 
-    # The stream is ended in ``start``: none of these is ever called.
+    def reject(error: ProtocolError) -> None:
+        arrival.refuse(GatewayError(error.reason, error.detail))
 
-    def on_data(self, data: bytes) -> None: ...
-
-    def on_end(self, trailers: Headers) -> None: ...
-
-    def on_request_error(self, error: ProtocolError) -> None: ...
-
-    def on_downstream_closed(self) -> None: ...
-
-    def pause_response(self) -> None: ...
-
-    def resume_response(self) -> None: ...
+    return TornadoConsumer(
+        route.application,
+        call.request,
+        call.stream,
+        request_id,
+        call.dress,
+        reject,
+        finished,
+        call.client,
+    )

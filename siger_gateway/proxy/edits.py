@@ -7,6 +7,9 @@ written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from siger_gateway.config import schema
 from siger_gateway.http1.headers import Headers
 
@@ -46,6 +49,11 @@ class Edits:
         ]
 
 
-def compile_edits(edits: schema.HeaderEdits) -> Edits | None:
-    """None when nothing is to be done: then it costs a comparison."""
+def compile_edits(edits: schema.HeaderEdits, also: Iterable[str] = ()) -> Edits | None:
+    """None when nothing is to be done: then it costs a comparison.
+
+    :param also: names of fields that are removed as well.
+    """
+    removed = (*edits.remove, *(name for name in also if name not in edits.remove))
+    edits = replace(edits, remove=removed)
     return None if edits == schema.HeaderEdits() else Edits(edits)

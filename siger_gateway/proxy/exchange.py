@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Final
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.filters.filter import Call
 from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.http1.headers import HOP_BY_HOP, Headers, end_to_end
 from siger_gateway.http1.message import ProtocolError, Request, Response
@@ -61,6 +62,7 @@ class Exchange:
     :param target: what the service is asked for: the client's bytes, less the stripped prefix.
     :param forwarding: the header fields that the gateway adds for the service.
     :param started: ``time.perf_counter()`` when the head had been parsed.
+    :param call: what the filters of the route have left; None: it has none.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Exchange:
         "_attempt_started",
         "_awaiting_body",
         "_body",
+        "_call",
         "_client",
         "_cluster",
         "_connection",
@@ -99,6 +102,7 @@ class Exchange:
         request_id: bytes,
         client: str,
         started: float,
+        call: Call | None,
     ) -> None:
         self._route = route
         self._cluster = cluster
@@ -110,6 +114,7 @@ class Exchange:
         self._request_id = request_id
         self._client = client
         self._started = started
+        self._call = call
         self._attempt_started = started
         self._endpoint: Endpoint | None = None  # of the current or the last attempt
         self._active = False  # counted in endpoint.active
@@ -261,6 +266,8 @@ class Exchange:
         headers = end_to_end(response.headers, fields, NOT_RETURNED)
         if route.response_edits is not None:
             headers = route.response_edits.apply(headers)
+        if self._call is not None:
+            headers = self._call.dress(headers)
         headers.append((b"x-request-id", self._request_id))
         headers.append(VIA_1_0 if response.http10 else VIA)
         if response.complete:
@@ -466,12 +473,19 @@ class Exchange:
         self._route.waiting.discard(self)
         error = GatewayError(reason, shown)
         self._account(error.status, reason, detail)
-        send_problem(self._stream, error, request=self._request, request_id=self._request_id)
+        send_problem(
+            self._stream,
+            error,
+            request=self._request,
+            request_id=self._request_id,
+            dress=None if self._call is None else self._call.dress,
+        )
 
     # Phase: account.
 
     def _account(self, status: int, reason: str, detail: str) -> None:
-        if not reason and self._accounts.access_log is None:  # nothing to tell but figures
+        if not reason and self._accounts.access_log is None and self._call is None:
+            # Nothing to tell but figures.
             elapsed = perf_counter() - self._started
             self._accounts.count(self._route.stats, self._request.method, status, elapsed)
             return
@@ -479,6 +493,7 @@ class Exchange:
             self._request,
             self._stream,
             self._route.stats,
+            self._call,
             started=self._started,
             status=status,
             reason=reason,

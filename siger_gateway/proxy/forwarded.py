@@ -199,6 +199,20 @@ def forwarding_headers(
     return headers
 
 
+def client_origin(
+    request: Request, stream: DownstreamStream, trusted: TrustedProxies | None
+) -> tuple[bytes, bytes]:
+    """``http`` or ``https``, and the host that the client asked for, as it may be believed: what a
+    service is told in ``X-Forwarded-Proto`` and ``-Host``."""
+    scheme, host = stream.scheme, request.fields.get(b"host", b"")
+    if trusted is not None and stream.peer in trusted:
+        vouched = _vouched(request, stream, _origin(stream.peer, scheme, host))
+        host = vouched[2][1]
+        # A WebSocket's scheme says how it is carried all the same.
+        scheme = {b"wss": b"https", b"ws": b"http"}.get(vouched[1][1], vouched[1][1])
+    return scheme, host
+
+
 def with_host(headers: Headers, host: bytes) -> Headers:
     """``headers`` with another Host, for services that answer to their own name only."""
     return [(name, host if name == b"host" else value) for name, value in headers]

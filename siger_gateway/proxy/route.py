@@ -10,6 +10,7 @@ from random import random
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
+from siger_gateway.filters.chain import Filters
 from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.answer import Reply
 from siger_gateway.proxy.edits import Edits
@@ -43,6 +44,8 @@ class ProxyRoute:
     """A route to a cluster. What is None costs one comparison.
 
     :param cluster: of a split, the first one.
+    :param filters: what decides whether a request may pass, in the order in which it is asked.
+    :param cors: one of them answers preflights.
     :param waiting: exchanges until their response head has come.
     :param trying: the same for one attempt; None: nothing but ``waiting`` limits an attempt.
     :param streaming: exchanges after the head, as long as something comes; None: for ever.
@@ -59,6 +62,8 @@ class ProxyRoute:
     split: Split | None = None
     request_edits: Edits | None = None
     response_edits: Edits | None = None
+    filters: Filters = ()
+    cors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,8 @@ class AnswerRoute:
     name: str
     stats: RouteStats
     reply: Reply
+    filters: Filters = ()
+    cors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,8 @@ class LocalRoute:
     name: str
     stats: RouteStats
     application: HTTPServerConnectionDelegate
+    filters: Filters = ()
+    cors: bool = False
 
 
 Route = ProxyRoute | AnswerRoute | LocalRoute

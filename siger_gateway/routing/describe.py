@@ -6,6 +6,7 @@ from typing import Any
 
 from siger_gateway.config.actions import actions_of
 from siger_gateway.config.schema import HeaderEdits, MatchConfig, RedirectConfig, RouteConfig
+from siger_gateway.config.values import format_duration, format_size
 from siger_gateway.routing.effective import EffectiveRoute
 
 
@@ -18,6 +19,7 @@ def describe(route: EffectiveRoute) -> dict[str, Any]:
         "match": _match(config.match),
         "to": _action(config),
         "changes": "; ".join(_changes(config)) or "-",
+        "policy": "; ".join(_policy(config)) or "-",
         "timeout": f"{config.timeout:g}s" if proxied else "-",
         "from": route.origin,
     }
@@ -63,6 +65,23 @@ def _changes(config: RouteConfig) -> list[str]:
         ("response", config.headers.response),
     ):
         words += [f"{message}: {_edits(edits)}"] if edits != HeaderEdits() else []
+    return words
+
+
+def _policy(config: RouteConfig) -> list[str]:
+    words = [f"auth {config.auth}"] if config.auth not in ("", "none") else []
+    words += [f"roles {','.join(config.roles)}"] if config.roles else []
+    words += [f"scopes {','.join(config.scopes)}"] if config.scopes else []
+    words += [
+        f"{limit.requests} per {format_duration(limit.per)} by {limit.key}"
+        for limit in config.rate_limit
+    ]
+    if config.concurrency.requests:
+        words.append(f"{config.concurrency.requests} at a time by {config.concurrency.key}")
+    words += [f"cors {','.join(config.cors.origins)}"] if config.cors.origins else []
+    words += [f"allow {','.join(config.allow)}"] if config.allow else []
+    words += [f"deny {','.join(config.deny)}"] if config.deny else []
+    words += [f"body {format_size(config.limits.body)}"] if config.limits.body else []
     return words
 
 

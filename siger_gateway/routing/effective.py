@@ -8,9 +8,10 @@ the two cannot differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Literal
 
+from siger_gateway.config.policies import PolicyConfig
 from siger_gateway.config.schema import Config, MatchConfig, RouteConfig, ServiceConfig
 from siger_gateway.routing.tags import Catalog, tag_routes
 
@@ -20,9 +21,11 @@ OWN: Final = (
     RouteConfig("health", MatchConfig(path="/health/ready")),
     RouteConfig("metrics", MatchConfig(path="/metrics")),
     RouteConfig("openapi", MatchConfig(path="/openapi.json")),
-    RouteConfig("jobs", MatchConfig(path_prefix="/api/v1/jobs")),
 )
-"""What the gateway answers itself; neither the configuration nor a tag can take these paths."""
+"""What the gateway answers itself, and anybody; neither the configuration nor a tag can take these
+paths, nor that of the jobs."""
+
+JOBS: Final = MatchConfig(path_prefix="/api/v1/jobs")
 
 NEVER_EXPOSED: Final = frozenset({"consul"})
 """Services that ``*`` leaves out: Consul's own agent registers itself."""
@@ -42,7 +45,7 @@ class EffectiveRoute:
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """All that there is to compile.
+    """All that there is to compile, with the defaults of the file filled in.
 
     ``services``: every service that a route may lead to, by name. ``problems``: service in Consul,
     and why its tags do not do what they say.
@@ -64,11 +67,48 @@ def effective(config: Config, catalog: Catalog = NOTHING) -> Effective:
     services = {**config.services, **tagged.services}
     for name in exposed:
         services.setdefault(name, ServiceConfig(consul=name))
+    wanted: list[tuple[RouteConfig, Origin]] = [(jobs_route(config), "gateway")]
+    wanted += [(route, "file") for route in config.routes]
+    wanted += [(_exposing(name), "exposed") for name in exposed]
+    wanted += [(route, "consul") for route in tagged.routes]
     routes = [EffectiveRoute(route, "gateway") for route in OWN]
-    routes += [EffectiveRoute(route, "file") for route in config.routes]
-    routes += [EffectiveRoute(_exposing(name), "exposed") for name in exposed]
-    routes += [EffectiveRoute(route, "consul") for route in tagged.routes]
+    routes += [EffectiveRoute(_with_defaults(route, config), origin) for route, origin in wanted]
     return Effective(tuple(routes), services, tagged.problems)
+
+
+def jobs_route(config: Config) -> RouteConfig:
+    """The jobs API, with its policy."""
+    return RouteConfig("jobs", JOBS, **policy_of(config.jobs))
+
+
+def admin_route(config: Config) -> RouteConfig:
+    """All of the admin listener, with its policy."""
+    route = RouteConfig("admin", MatchConfig(path_prefix="/"), **policy_of(config.admin))
+    return replace(route, auth=route.auth or config.auth.default)
+
+
+def policy_of(config: PolicyConfig) -> dict[str, Any]:
+    """What ``config`` says of who gets in, as arguments of another."""
+    return {one.name: getattr(config, one.name) for one in fields(PolicyConfig)}
+
+
+def largest_body(config: Config) -> int:
+    """Bytes of the largest request body that any route takes."""
+    bodies = [one.limits.body for one in (config.jobs, *config.routes)]
+    return max(config.limits.body, *bodies)
+
+
+def _with_defaults(route: RouteConfig, config: Config) -> RouteConfig:
+    limits = route.limits
+    if not limits.body and largest_body(config) > config.limits.body:
+        # The wire lets pass what any route takes; the others have to look themselves.
+        limits = replace(limits, body=config.limits.body)
+    return replace(
+        route,
+        auth=route.auth or config.auth.default,
+        cors=route.cors if route.cors.origins else config.cors,
+        limits=limits,
+    )
 
 
 def _exposing(name: str) -> RouteConfig:

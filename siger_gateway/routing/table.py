@@ -126,6 +126,16 @@ class RouteTable(Generic[T]):
                 return None
             prefix = prefix[: prefix.rfind(b"/")]
 
+    def match_preflight(
+        self, method: bytes, path: bytes, fields: Mapping[bytes, bytes]
+    ) -> T | None:
+        """The target for the request that a preflight announces, with ``method``. Which header
+        fields it is going to have, the preflight does not say: so they take no part."""
+        for rule in self.candidates(path):
+            if rule.refusal(method, fields).partition(" ")[0] in ("", "header"):
+                return rule.target
+        return None
+
     def _cut(self, path: bytes) -> bytes:
         """``path`` up to the last slash that leaves no more than the longest prefix there is."""
         longest = self._longest_prefix

@@ -17,10 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 from siger_gateway.config.check import identity, own_endpoint, strip_problem
+from siger_gateway.config.check_policies import NO_MEANS
 from siger_gateway.config.names import TAG_PREFIX
+from siger_gateway.config.policies import AuthConfig, PolicyConfig
 from siger_gateway.config.problem import shown
 from siger_gateway.config.schema import Config, MatchConfig, RouteConfig, ServiceConfig
 from siger_gateway.config.values import BadValue, Rule, Value, read_scalar
@@ -35,6 +37,9 @@ KEYS: Final[dict[str, tuple[Any, str]]] = {
     "methods": (MatchConfig, "methods"),
     "strip_prefix": (RouteConfig, "strip_prefix"),
     "timeout": (RouteConfig, "timeout"),
+    "auth": (PolicyConfig, "auth"),
+    "roles": (PolicyConfig, "roles"),
+    "scopes": (PolicyConfig, "scopes"),
     "balance": (ServiceConfig, "balance"),
     "protocol": (ServiceConfig, "protocol"),
 }
@@ -44,8 +49,17 @@ PATHS: Final = frozenset({"path", "path_prefix"})
 SINGLE: Final = ("timeout", "balance", "protocol")
 """Keys of which a service has one value; of several the smallest counts, everywhere the same."""
 
+NO_AUTH: Final = AuthConfig()
+
 HARMLESS: Final = frozenset({"timeout", "balance"})
 """Keys whose bad values cost no more than the default in their place."""
+
+Auth = Literal["", "none", "optional", "required"]
+STRICTNESS: Final[tuple[Auth, ...]] = ("", "none", "optional", "required")
+"""What ``auth`` may be, the most open first."""
+
+LISTS: Final = ("methods", "roles", "scopes")
+"""Keys whose values are lists, with commas."""
 
 MAX_ROUTES: Final = 64
 """Routes of one service: far more than one has, few enough that nobody fills the table."""
@@ -86,7 +100,7 @@ def tag_routes(config: Config, catalog: Catalog, hidden: frozenset[str]) -> TagR
         if name in hidden:
             problems.append((name, "this service never gets a route"))
             continue
-        wanted = routes_from_tags(name, tags)
+        wanted = routes_from_tags(name, tags, config.auth)
         problems += [(name, reason) for reason in wanted.problems]
         key = _cluster_name(config, name)
         for route in wanted.routes:
@@ -103,12 +117,20 @@ def tag_routes(config: Config, catalog: Catalog, hidden: frozenset[str]) -> TagR
     return TagRoutes(tuple(routes), services, tuple(problems))
 
 
-def routes_from_tags(name: str, tags: Iterable[str]) -> Wanted:
+def routes_from_tags(name: str, tags: Iterable[str], means: AuthConfig = NO_AUTH) -> Wanted:
     """The routes that the tags of the service ``name`` ask for, before anything else is looked at.
 
     :param tags: those that begin with ``siger.``; others are ignored.
+    :param means: by which clients can show who they are.
     """
     values, problems, refused = _parse(tags)
+    auth = _auth(values, means)
+    if auth not in ("", "none") and not means.enabled:
+        problems.append(f"{TAG_PREFIX}auth={auth}: {NO_MEANS}")
+        refused = True
+    if len(set(map(frozenset, values["roles"]))) > 1:  # one of them or the other: which is meant?
+        problems.append(f"{TAG_PREFIX}roles: instances differ")
+        refused = True
     paths = [MatchConfig(path=path) for path in values["path"]]
     paths += [MatchConfig(path_prefix=path) for path in values["path_prefix"]]
     if not paths and not problems:
@@ -125,8 +147,12 @@ def routes_from_tags(name: str, tags: Iterable[str]) -> Wanted:
         refused = True
     if refused:
         return Wanted(problems=(*problems, "none of its routes is used"))
-    methods = tuple(sorted(set(values["methods"])))
+    methods = tuple(sorted({one for several in values["methods"] for one in several}))
     timeout = {"timeout": chosen.pop("timeout")} if "timeout" in chosen else {}
+    roles, scopes = (
+        tuple(sorted({one for several in values[key] for one in several}))
+        for key in ("roles", "scopes")
+    )
     routes = []
     for path in paths:
         where = path.path or path.path_prefix
@@ -138,7 +164,8 @@ def routes_from_tags(name: str, tags: Iterable[str]) -> Wanted:
             continue
         for host in hosts:
             match = replace(path, methods=methods, host=host)
-            routes.append(RouteConfig(f"consul/{name}", match, name, strip, **timeout))
+            route = RouteConfig(f"consul/{name}", match, name, strip, **timeout)
+            routes.append(replace(route, auth=auth, roles=roles, scopes=scopes))
     return Wanted(tuple(routes), ServiceConfig(consul=name, **chosen), tuple(problems))
 
 
@@ -149,12 +176,11 @@ def _parse(tags: Iterable[str]) -> tuple[dict[str, list[Any]], list[str], bool]:
     refused = False
     for tag in sorted({tag for tag in tags if tag.startswith(TAG_PREFIX)}):
         key, _, text = tag.removeprefix(TAG_PREFIX).partition("=")
-        if (key, text) == ("auth", "none"):  # what an unprotected service may say
-            continue
         try:
             if key not in KEYS:
-                raise BadValue(_unknown(key))
-            values[key] += _read(key, text)
+                known = ", ".join(TAG_PREFIX + one for one in sorted(KEYS))
+                raise BadValue(f"unknown; there are {known}")
+            values[key].append(_read(key, text))
         except BadValue as error:
             problems.append(f"{shown(tag)}: {error.reason}")
             # The other paths are not to blame; anything else may have been meant to protect.
@@ -171,13 +197,27 @@ def _strip(path: str, strips: Iterable[str]) -> tuple[str, str]:
     return "", problems[0] if problems else ""
 
 
-def _read(key: str, text: str) -> list[Any]:
-    """The values of one tag, by the rules of the configuration's field."""
+def _auth(values: Mapping[str, list[Any]], means: AuthConfig) -> Auth:
+    """The strictest of what instances and the file want; a tag cannot open what the file closes.
+    Roles and scopes only make sense with credentials."""
+    wanted: list[Auth] = [means.default, *values["auth"]]
+    if values["roles"] or values["scopes"]:
+        wanted.append("required")
+    strictest = max(wanted, key=STRICTNESS.index)
+    return "" if strictest == "none" and not values["auth"] else strictest
+
+
+def _read(key: str, text: str) -> Any:
+    """The value of one tag, by the rules of the configuration's field; of lists a tuple."""
     if not text:
         raise BadValue("the value is missing")
     hint, rule = _field(key)
-    texts = [one.strip() for one in text.split(",")] if key == "methods" else [text]
-    return [read_scalar(Value(one, "string", plain=True, source=one), hint, rule) for one in texts]
+    if key not in LISTS:
+        return read_scalar(Value(text, "string", plain=True, source=text), hint, rule)
+    texts = [one.strip() for one in text.split(",")]
+    return tuple(
+        read_scalar(Value(one, "string", plain=True, source=one), hint, rule) for one in texts
+    )
 
 
 @cache
@@ -186,13 +226,7 @@ def _field(key: str) -> tuple[Any, Rule]:
     owner, name = KEYS[key]
     hint = get_type_hints(owner, include_extras=True)[name]
     rule = Rule.of(owner, next(one for one in fields(owner) if one.name == name))
-    return get_args(hint)[0] if key == "methods" else hint, rule
-
-
-def _unknown(key: str) -> str:
-    if key == "auth":
-        return "authentication is not supported yet, and the service is not opened without it"
-    return f"unknown; there are {', '.join(TAG_PREFIX + one for one in sorted(KEYS))}"
+    return get_args(hint)[0] if key in LISTS else hint, rule
 
 
 def _cluster_name(config: Config, consul: str) -> str:

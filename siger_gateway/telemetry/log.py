@@ -20,6 +20,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from siger_gateway.telemetry.redact import redact_target
+
 FLUSH_AT: Final = 512
 """Waiting lines at which the log is written without waiting for the timer: about 200 KiB."""
 
@@ -63,7 +65,11 @@ def configure(level: str) -> None:
 
 
 class AccessRecord(NamedTuple):
-    """One exchange, as the access log tells it. ``duration`` in seconds, sizes in body bytes."""
+    """One exchange, as the access log tells it. ``duration`` in seconds, sizes in body bytes.
+
+    ``query`` is as the client has sent it: secrets are taken out when the line is written. ``user``
+    and ``key_id`` are who it has shown to be, and with which API key.
+    """
 
     time: float
     request_id: str
@@ -80,6 +86,9 @@ class AccessRecord(NamedTuple):
     reason: str
     detail: str
     user_agent: str
+    query: bytes
+    user: str
+    key_id: str
 
 
 class AccessLog:
@@ -148,4 +157,8 @@ def _line(record: AccessRecord) -> dict[str, Any]:
     line: dict[str, Any] = record._asdict()
     line["time"] = utc_timestamp(record.time)
     line["duration"] = round(record.duration, 6)
+    if record.query:
+        line["query"] = redact_target(b"?" + record.query)[1:].decode("latin-1")
+    else:
+        line["query"] = ""
     return line

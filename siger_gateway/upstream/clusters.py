@@ -45,6 +45,24 @@ class Clusters:
         """Service name -> endpoints now in its table."""
         return {name: len(cluster.endpoints) for name, cluster in self._clusters.items()}
 
+    def describe(self) -> dict[str, list[dict[str, object]]]:
+        """Service name -> the state of each of its endpoints."""
+        return {
+            name: [
+                {
+                    "address": one.address,
+                    "weight": one.weight,
+                    "healthy": one.healthy,
+                    "ejected": one.ejected,
+                    "active": one.active,
+                    "connections": one.pool.idle + one.pool.busy,
+                    "pending": one.pool.pending,
+                }
+                for one in cluster.endpoints
+            ]
+            for name, cluster in self._clusters.items()
+        }
+
     def unhealthy(self) -> tuple[str, ...]:
         """Services that have endpoints, none of which passes its health checks."""
         return tuple(

@@ -123,7 +123,7 @@ async def test_what_is_not_understood_is_never_opened(
     await register(consul, "d", "d-1", upstream.port, "path_prefix=/d", "auth=none")
     for path in ("/c", "/d"):
         await until(gateway, path, 200)
-    for name, word in (("a", "authentication is not supported yet"), ("b", "unknown")):
+    for name, word in (("a", "nobody could show who it is"), ("b", "unknown")):
         problems = await tag_problem(gateway, name)
         assert word in problems[0]
         assert problems[1:] == ["none of its routes is used"]
@@ -225,7 +225,7 @@ async def test_routes_outlive_consul_and_a_cold_start_without_it(
     (row,) = [
         line.split() for line in shown.decode().splitlines() if line.startswith("consul/users")
     ]
-    assert row == ["consul/users", "/u/*", "users", "-", "7s", "consul"]
+    assert row == ["consul/users", "/u/*", "users", "-", "-", "7s", "consul"]
     # An agent that has forgotten everything takes nothing away at once.
     await consul.start_soon()
     await gateway.line("no instance is registered; keeping the table")

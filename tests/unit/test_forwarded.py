@@ -310,6 +310,7 @@ def test_trailers_cannot_say_what_only_the_head_may_say(name: bytes) -> None:
         request_id=b"id",
         client="",
         started=0.0,
+        call=None,
     )
     exchange.on_end([kept[0], (name, b"1"), *kept[1:], (name, b"2")])
     assert exchange._body is not None

@@ -167,7 +167,7 @@ def test_the_rate_does_not_drift(start: float) -> None:
 
 def test_several_limits_let_through_what_the_tightest_does() -> None:
     second, minute = Limiter(2, 1, 2), Limiter(3, 60, 3)
-    limits: list[tuple[Limiter, Key]] = [(second, "k"), (minute, "k")]
+    limits: list[tuple[Limiter, Key, int]] = [(second, "k", 1), (minute, "k", 1)]
     allowed = [
         not any(one.retry_after for one in take_all(limits, NOW + number * 0.25))
         for number in range(12)
@@ -193,14 +193,14 @@ def test_several_limits_take_from_all_or_from_none(
         if allowed:
             for model in models:
                 model.tokens -= cost
-        outcomes = take_all([(limiter, key) for limiter in limiters], now, cost)
+        outcomes = take_all([(limiter, key, cost) for limiter in limiters], now)
         assert (not any(one.retry_after for one in outcomes)) == allowed
         for limiter, model, outcome in zip(limiters, models, outcomes, strict=True):
             assert outcome.remaining == floor(model.tokens)
             assert left(limiter, key, now) == floor(model.tokens)
         wait = max(one.retry_after for one in outcomes)
         if 0.0 < wait < inf:
-            later = take_all(deepcopy([(one, key) for one in limiters]), now + wait, cost)
+            later = take_all(deepcopy([(one, key, cost) for one in limiters]), now + wait)
             assert not any(one.retry_after for one in later)
 
 

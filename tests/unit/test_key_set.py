@@ -83,7 +83,7 @@ class Issuer:
         await self.paused.wait()
 
     async def start(self) -> None:
-        await self.keys.start()
+        self.keys.start()
         await self.paused.wait()
 
 
@@ -181,7 +181,7 @@ async def test_a_name_that_is_known_causes_no_fetch() -> None:
 async def test_keys_that_are_being_fetched_for_the_first_time_are_waited_for() -> None:
     issuer = Issuer(document(OLD))
     issuer.held = True
-    await issuer.keys.start()
+    issuer.keys.start()
     verifier = TokenVerifier(issuer.keys, ("RS256",))
     assert not issuer.keys.ready
     assert refusal(verifier, BY_OLD) == "auth_unavailable"
@@ -198,7 +198,7 @@ async def test_nobody_waits_longer_than_the_timeout(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "WAIT_TIMEOUT", 0.001)
     issuer = Issuer(document(OLD))
     issuer.held = True
-    await issuer.keys.start()
+    issuer.keys.start()
     await issuer.keys.refreshed("old")
     assert repr(issuer.keys) == "<KeySet issuer keys=0>"  # and the fetch goes on
     assert refusal(TokenVerifier(issuer.keys, ("RS256",)), BY_OLD) == "auth_unavailable"
@@ -283,7 +283,7 @@ async def test_a_key_set_that_is_closed_leaves_nobody_waiting(
     monkeypatch.setattr(module, "WAIT_TIMEOUT", None)
     issuer = Issuer(document(OLD))
     issuer.held = True
-    await issuer.keys.start()
+    issuer.keys.start()
     waiting = asyncio.create_task(issuer.keys.refreshed("old"))
     await issuer.asked.wait()
     await issuer.keys.close()
@@ -297,7 +297,7 @@ async def test_a_key_set_that_is_closed_leaves_nobody_waiting(
 async def test_a_request_that_is_cancelled_does_not_stop_the_fetch_for_others() -> None:
     issuer = Issuer(document(OLD))
     issuer.held = True
-    await issuer.keys.start()
+    issuer.keys.start()
     gone, waiting = (asyncio.create_task(issuer.keys.refreshed("old")) for _ in range(2))
     await issuer.asked.wait()
     gone.cancel()

@@ -24,7 +24,8 @@ from siger_gateway.telemetry.log import (
 
 def record(status: int = 200, path: str = "/", number: int = 0) -> AccessRecord:
     return AccessRecord(
-        1.5, "id", "c", "GET", path, "r", "s", "e", status, 0.25, number, 2, "", "", "ua"
+        *(1.5, "id", "c", "GET", path, "r", "s", "e", status, 0.25, number, 2, "", "", "ua"),
+        *(b"a=1&token=hush", "alice", "ci"),
     )
 
 
@@ -65,6 +66,7 @@ def test_a_line_holds_every_field_of_the_record(tmp_path: Path) -> None:
     (line,) = lines(tmp_path / "log")
     assert tuple(line) == AccessRecord._fields
     assert (line["time"], line["duration"]) == ("1970-01-01T00:00:01.500Z", 0.25)
+    assert (line["query"], line["user"], line["key_id"]) == ("a=1&token=***", "alice", "ci")
 
 
 def test_lines_are_written_in_one_call_and_in_order(

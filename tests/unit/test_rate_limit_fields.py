@@ -149,12 +149,12 @@ def test_retry_after_is_never_before_the_end_of_a_window_that_is_told(
     requests: list[tuple[int, int]],
 ) -> None:
     """Section 6 of the draft."""
-    limits = [(Limiter(3, 2, 5), "k"), (Limiter(9, 60, 9), "k")]
+    limiters = [Limiter(3, 2, 5), Limiter(9, 60, 9)]
     policies = [Policy("short", 3, 2, 5), Policy("long", 9, 60, 9)]
     now = 1000.0
     for pause, cost in requests:
         now += pause / 10
-        outcomes = take_all(limits, now, cost)
+        outcomes = take_all([(one, "k", cost) for one in limiters], now)
         later = retry_after(outcomes)
         if later is not None:
             told = limit_field(list(zip(policies, outcomes, strict=True)))[1]

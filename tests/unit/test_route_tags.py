@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from siger_gateway.config.load import loads
+from siger_gateway.config.policies import AuthConfig, JwtConfig, Mode
 from siger_gateway.config.schema import (
     Config,
     EndpointSpec,
@@ -49,14 +52,51 @@ def test_every_key_arrives_in_its_field() -> None:
     assert wanted.problems == ()
     assert wanted.service == ServiceConfig(consul="users", balance="random")
     methods = ("GET", "POST")
-    assert wanted.routes == (
-        RouteConfig(
-            "consul/users", MatchConfig("/api/{id}", "", methods, "a.test"), "users", "/api", 1.5
-        ),
-        RouteConfig(
-            "consul/users", MatchConfig("", "/api/v1", methods, "a.test"), "users", "/api", 1.5
-        ),
+    name, auth = "consul/users", "none"
+    paths = (
+        MatchConfig("/api/{id}", "", methods, "a.test"),
+        MatchConfig("", "/api/v1", methods, "a.test"),
     )
+    assert wanted.routes == tuple(
+        RouteConfig(name, match, "users", "/api", 1.5, auth=auth) for match in paths
+    )
+
+
+MEANS = AuthConfig(jwt=JwtConfig(secret="s" * 32))
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "auth"),
+    [
+        (["auth=required"], "none", "required"),
+        (["auth=none", "auth=optional"], "none", "optional"),
+        (["auth=none"], "required", "required"),
+        (["auth=optional"], "required", "required"),
+        (["auth=required"], "optional", "required"),
+        (["roles=admin"], "none", "required"),
+        (["auth=optional", "scopes=a,b"], "none", "required"),
+        ([], "required", "required"),
+    ],
+)
+def test_the_strictest_of_instances_and_file_holds(
+    asked: list[str], default: Mode, auth: str
+) -> None:
+    wanted = routes_from_tags("s", tags("path=/a", *asked), replace(MEANS, default=default))
+    assert [route.auth for route in wanted.routes] == [auth]
+    assert wanted.problems == ()
+
+
+def test_roles_and_scopes_come_from_tags() -> None:
+    (route,) = routes_from_tags(
+        "s", tags("path=/a", "roles=b, a", "scopes=x", "scopes=y"), MEANS
+    ).routes
+    assert (route.roles, route.scopes) == (("a", "b"), ("x", "y"))
+
+
+def test_instances_that_want_different_roles_get_no_route() -> None:
+    wanted = routes_from_tags("s", tags("path=/a", "roles=a", "roles=a,b"), MEANS)
+    assert wanted.routes == ()
+    assert wanted.problems[0] == "siger.roles: instances differ"
 
 
 def test_tags_of_differing_instances_are_taken_together() -> None:
@@ -89,12 +129,14 @@ def test_tags_of_differing_instances_are_taken_together() -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ("auth=required", "authentication is not supported yet"),
-        ("auth=optional", "authentication is not supported yet"),
-        ("auth", "authentication is not supported yet"),
-        ("rate_limit=5", "unknown; there are siger.balance"),
-        ("pathprefix=/x", "unknown; there are siger.balance"),
-        ("=x", "unknown; there are siger.balance"),
+        ("auth=required", "nobody could show who it is"),
+        ("auth=optional", "nobody could show who it is"),
+        ("auth", "the value is missing"),
+        ("auth=maybe", "expected one of"),
+        ("roles=a b", "a word without spaces"),
+        ("rate_limit=5", "unknown; there are siger.auth"),
+        ("pathprefix=/x", "unknown; there are siger.auth"),
+        ("=x", "unknown; there are siger.auth"),
         ("Host=a.test", "unknown"),
         ("host=A.test", "lower case"),
         ("host=", "the value is missing"),
@@ -277,8 +319,16 @@ def test_routes_are_described_in_words() -> None:
     found = effective(config, {"c": ("siger.path_prefix=/c", "siger.strip_prefix=/c")})
     rows = [list(describe(one).values()) for one in found.routes if one.origin != "gateway"]
     assert rows == [
-        ["s", "/s/*", "a:9 b:1", "rewrite /t; request: set x-env, remove cookie", "30s", "file"],
-        ["r", "/r/*", "307 https://{host}/n/*", "-", "-", "file"],
-        ["d", "GET /d", "404 (fixed)", "-", "-", "file"],
-        ["consul/c", "/c/*", "c", "strip /c", "30s", "consul"],
+        [
+            "s",
+            "/s/*",
+            "a:9 b:1",
+            "rewrite /t; request: set x-env, remove cookie",
+            "-",
+            "30s",
+            "file",
+        ],
+        ["r", "/r/*", "307 https://{host}/n/*", "-", "-", "-", "file"],
+        ["d", "GET /d", "404 (fixed)", "-", "-", "-", "file"],
+        ["consul/c", "/c/*", "c", "strip /c", "-", "30s", "consul"],
     ]

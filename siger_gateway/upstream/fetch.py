@@ -1,0 +1,4 @@
+from typing import Any
+
+
+async def fetch(*args: Any) -> Any: ...
