@@ -25,7 +25,8 @@ BOUND = 15.0
 class RunningGateway:
     """``siger-gateway serve`` as a child process.
 
-    :param config: the YAML of the configuration but for ``port`` and ``access_log``.
+    :param config: the YAML of the configuration but for ``port`` and ``access_log``; without
+        ``admin`` there is no admin listener.
     """
 
     def __init__(self, folder: Path, config: str) -> None:
@@ -42,10 +43,11 @@ class RunningGateway:
         self.write_config(config)
 
     def write_config(self, config: str) -> None:
+        admin = "" if "admin:" in config else 'admin: {port: ""}\n'
         self.config_path.write_text(
             f'port: "127.0.0.1:{self.port}"\n'
             f"access_log: {{path: {self.access_log}}}\n"
-            f"data_dir: {self.folder / 'data'}\n" + config
+            f"data_dir: {self.folder / 'data'}\n{admin}" + config
         )
 
     @property

@@ -26,12 +26,16 @@ if TYPE_CHECKING:  # needs cryptography, and so do only those who fetch keys
 
 REFRESH: Final = 300.0
 """Seconds between two fetches: Envoy's default (jwt_authn, cache_duration)."""
-MIN_INTERVAL: Final = 10.0
-"""Seconds from one fetch to the next that an unknown key may cause."""
+MIN_INTERVAL: Final = 1.0
+"""Seconds from one fetch to the next that an unknown key may cause: more would be what whoever makes
+up names of keys could cost the issuer. Less than ``WAIT_TIMEOUT``, so that no request with a new
+key is refused because somebody has just asked for another."""
 JITTER: Final = 0.1
 """Share of a pause that is left off at random, so that gateways do not fetch together."""
 FIRST_RETRY: Final = 1.0
-"""Seconds to the next fetch after one that failed; doubled each time, up to ``min_interval``."""
+"""Seconds to the next fetch after one that failed; doubled each time, up to ``LAST_RETRY``."""
+LAST_RETRY: Final = 10.0
+"""Seconds, in a long outage."""
 FETCH_TIMEOUT: Final = 5.0
 """Seconds for one fetch. Envoy demands to be told (remote_jwks, timeout); its examples have 5."""
 WAIT_TIMEOUT: Final = 2.0
@@ -70,6 +74,7 @@ class KeySet:
     :param min_interval: seconds from any fetch to one that an unknown key causes.
     :param clock: seconds that never go back.
     :param jitter: returns 0 to 1.
+    :param sleep: returns after so many seconds.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class KeySet:
         clock: Callable[[], float] = time.monotonic,
         pause: Pause = pause,
         jitter: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = name
         self.epoch = 0
@@ -92,6 +98,7 @@ class KeySet:
         self._clock = clock
         self._pause = pause
         self._jitter = jitter
+        self._sleep = sleep
         self._keys: frozenset[Key] = frozenset()
         self._named: dict[tuple[str, str], Key] = {}
         self._kids: frozenset[str | None] = frozenset()
@@ -150,13 +157,11 @@ class KeySet:
         raise KeyMissing(reason, kid)
 
     async def refreshed(self, kid: str | None) -> None:
-        """Waits, for ``WAIT_TIMEOUT`` seconds at most, for a fetch that may bring this key; or not
-        at all, if one was made a moment ago. Raises nothing."""
+        """Waits, for ``WAIT_TIMEOUT`` seconds at most, for a fetch that begins from now on, and may
+        bring this key. Raises nothing."""
         if self._task is None or (kid in self._kids if kid is not None else self.ready):
             return
         if self._fetched is None:
-            if self._clock() < self._earliest:
-                return
             self._fetched = asyncio.get_running_loop().create_future()
             self._wanted.set()
         await asyncio.wait([self._fetched], timeout=WAIT_TIMEOUT)
@@ -177,6 +182,9 @@ class KeySet:
                 self._succeed()
             self._end_fetch()
             await self._pause(self._wanted, self._next_pause() * (1 - JITTER * self._jitter()))
+            early = self._earliest - self._clock()
+            if early > 0:
+                await self._sleep(early)
 
     def _end_fetch(self) -> None:
         fetched, self._fetched = self._fetched, None
@@ -186,7 +194,7 @@ class KeySet:
     def _next_pause(self) -> float:
         if not self._failures:
             return self._refresh
-        return min(FIRST_RETRY * 2.0 ** min(self._failures - 1, 30), self._min_interval)
+        return min(FIRST_RETRY * 2.0 ** min(self._failures - 1, 30), LAST_RETRY)
 
     def _take(self, document: bytes) -> None:
         """:raises ValueError: if the document is no key set, or has no key that can be used."""
