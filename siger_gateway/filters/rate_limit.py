@@ -41,17 +41,13 @@ class Limits:
         self._known, self._used = self._used, {}
 
     def limiter(self, route: str, config: RateLimitConfig) -> Limiter:
-        """The limiter of a route, the same as before if there was one."""
+        """The limiter of a route, the same as before unless the limit is another one."""
         key = route, limit_name(config)
         found = self._used.get(key) or self._known.get(key)
-        if found is None:
-            limiter = Limiter(*self._share(config))
-        else:
-            limiter = found[0]
-            if found[1] != config:
-                limiter.change(*self._share(config))
-        self._used[key] = limiter, config
-        return limiter
+        if found is None or found[1] != config:
+            found = Limiter(*self._share(config)), config
+        self._used[key] = found
+        return found[0]
 
     def under_way(self, route: str, config: ConcurrencyConfig) -> Concurrency:
         """What is under way on a route, the same as before unless the limit has changed."""
