@@ -158,9 +158,11 @@ def authenticate(
                 return GatewayError("forbidden")
             call.to_service += found.headers
             return None
-        if found is not None:
-            return authenticator.challenge(found)
-        return authenticator.challenge(GatewayError("unauthenticated")) if needs_somebody else None
+        if found is None:
+            found = GatewayError("unauthenticated")
+        if found.reason == "unauthenticated" and not needs_somebody:
+            return None
+        return authenticator.challenge(found)
 
     async def judge_later(call: Call, found: Awaitable[Found]) -> Verdict:
         return judge(call, await found)

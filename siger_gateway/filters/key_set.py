@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # needs cryptography, and so do only those who fetch keys
 REFRESH: Final = 300.0
 """Seconds between two fetches: Envoy's default (jwt_authn, cache_duration)."""
 MIN_INTERVAL: Final = 1.0
-"""Seconds from one fetch to the next that an unknown key may cause: more would be what whoever makes
-up names of keys could cost the issuer. Less than ``WAIT_TIMEOUT``, so that no request with a new
-key is refused because somebody has just asked for another."""
+"""Seconds from one fetch to the next that an unknown key may cause: anybody can make up names of
+keys. Less than ``WAIT_TIMEOUT``, so that no request with a new key is refused because somebody has
+just asked for another."""
 JITTER: Final = 0.1
 """Share of a pause that is left off at random, so that gateways do not fetch together."""
 FIRST_RETRY: Final = 1.0

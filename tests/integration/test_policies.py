@@ -108,7 +108,9 @@ async def test_a_reload_gives_nobody_a_fresh_limit(serve: Serve, services: Servi
 
 
 async def test_own_endpoints_are_never_limited(serve: Serve, services: Services) -> None:
-    gateway = await serving(serve, services, "rate_limit: {requests: 1, per: 1h}, deny: [0.0.0.0/0]")
+    gateway = await serving(
+        serve, services, "rate_limit: {requests: 1, per: 1h}, deny: [0.0.0.0/0]"
+    )
     for _ in range(5):
         for path in ("/health", "/health/live", "/health/ready", "/metrics"):
             assert (await gateway.get(path)).status == 200
