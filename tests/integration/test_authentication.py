@@ -260,6 +260,7 @@ async def test_on_an_open_route_nobody_is_anybody(gateway: RunningGateway) -> No
         ("/scoped", f"X-API-Key: {ADMIN_KEY}", 200),
         ("/scoped", f"X-API-Key: {KEY}", 403),
     ],
+    ids=range(12),
 )
 @IN_MODULE
 async def test_roles_and_scopes_are_asked_for(
