@@ -1,6 +1,9 @@
 """``/api/v1/jobs``: submitting, following and cancelling jobs.
 
 The handlers translate between HTTP and the queue and ledger, and decide nothing about jobs.
+Where ``jobs.auth`` asks who is there, users have their own jobs and no others; those of somebody
+else are answered as if there were none. Admins have all.
+
 A job's ``ETag`` is the sequence of its last event in the stream, which is also the ``id:`` of that
 event in its event stream; so a client that knows one can go on with the other.
 """
@@ -18,13 +21,16 @@ from siger_gateway.api import query
 from siger_gateway.api.handler import ApiHandler
 from siger_gateway.api.openapi import OpenApiHandler
 from siger_gateway.errors import GatewayError
-from siger_gateway.jobs.job import parse_body, parse_job_id
+from siger_gateway.http1.tornado import TornadoConsumer
+from siger_gateway.jobs.job import ANONYMOUS, parse_body, parse_job_id
 from siger_gateway.jobs.ledger import Ledger, Watch
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.jobs.status import CANCELLING, MESSAGES, QUEUED, STATUSES, Event, JobState
 from siger_gateway.telemetry.log import utc_timestamp
 
 PATH: Final = "/api/v1/jobs"
+ADMIN: Final = "admin"
+"""The role with which one sees and cancels the jobs of all."""
 HEARTBEAT: Final = 15.0
 """Seconds of silence after which an event stream gets a comment, so that nobody closes it."""
 RETRY: Final = 2000
@@ -53,6 +59,10 @@ class _JobsEndpoint(ApiHandler):
 
     queue: JobQueue
     ledger: Ledger
+    user: str
+    """Who asks: the ``user_id`` of the jobs that are submitted."""
+    owner: str | None
+    """Whose jobs there are for the caller; None: everybody's."""
 
     def initialize(self, queue: JobQueue | None, ledger: Ledger | None) -> None:
         self._watch: Watch | None = None
@@ -62,6 +72,15 @@ class _JobsEndpoint(ApiHandler):
     def prepare(self) -> None:
         if not hasattr(self, "queue"):
             raise GatewayError("jobs_disabled")
+        self.user, self.owner = _who(self.request.connection)
+
+    async def check_owner(self, job_id: str) -> None:
+        """Before anything is waited for, or done, about a job: that the caller may see it.
+
+        :raises GatewayError: ``not_found``, as if there were no such job.
+        """
+        if self.owner is not None:
+            await self.ledger.get(job_id, self.owner)
 
     @contextlib.contextmanager
     def watching(self, job_id: str) -> Any:
@@ -84,7 +103,7 @@ class JobsHandler(_JobsEndpoint):
             raise GatewayError("unsupported_media_type")
         key = query.idempotency_key(self.request.headers.get_list("Idempotency-Key"))
         request = parse_body(self.request.body, self.queue.config.types)
-        receipt = await self.queue.submit(request, idempotency_key=key)
+        receipt = await self.queue.submit(request, user_id=self.user, idempotency_key=key)
         self.set_header("Location", f"{PATH}/{receipt.job_id}")
         document = {
             "job_id": receipt.job_id,
@@ -97,6 +116,11 @@ class JobsHandler(_JobsEndpoint):
     async def get(self) -> None:
         arguments = self.get_query_arguments
         limit = query.whole("limit", arguments("limit"), 1, query.MAX_LIMIT)
+        owners = query.users("user", arguments("user"))
+        if self.owner is not None:
+            if owners - {self.owner}:
+                raise GatewayError("forbidden", "Only admins see the jobs of others.")
+            owners = frozenset({self.owner})
         before = query.whole("cursor", arguments("cursor"), 1, query.MAX_SEQUENCE)
         jobs, cursor = await self.ledger.list(
             limit=limit or query.DEFAULT_LIMIT,
@@ -104,11 +128,12 @@ class JobsHandler(_JobsEndpoint):
             statuses=query.one_of("status", arguments("status"), STATUSES),
             types=query.tokens("type", arguments("type")),
             tags=query.texts("tag", arguments("tag")),
+            owners=owners,
         )
         if cursor is not None:
             kept = [
                 (name, value)
-                for name in ("status", "type", "tag", "limit")
+                for name in ("status", "type", "tag", "user", "limit")
                 for value in arguments(name)
             ]
             target = f"{PATH}?{urlencode([*kept, ('cursor', str(cursor))])}"
@@ -129,10 +154,11 @@ class JobHandler(_JobsEndpoint):
                 self.set_header("Preference-Applied", f"wait={wait:.0f}")
         if wait:
             seen = query.entity_tag(self.request.headers.get("If-None-Match", ""))
+            await self.check_owner(job_id)
             with self.watching(job_id) as watch:
                 job = await self.ledger.changed(watch, seen, wait)
         else:
-            job = await self.ledger.get(job_id)
+            job = await self.ledger.get(job_id, self.owner)
         self.set_header("ETag", f'"{job.event_seq}"')
         self.set_header("Cache-Control", "no-cache")
         if self.check_etag_header():
@@ -146,7 +172,7 @@ class JobHandler(_JobsEndpoint):
 
     async def delete(self, path_id: str) -> None:
         job_id = parse_job_id(path_id)
-        job = await self.ledger.cancel(job_id)
+        job = await self.ledger.cancel(job_id, user_id=self.user, owner=self.owner)
         document = {
             "job_id": job_id,
             "status": CANCELLING,
@@ -167,6 +193,7 @@ class JobEventsHandler(_JobsEndpoint):
         job_id = parse_job_id(path_id)
         last_id = self.request.headers.get("Last-Event-ID", "")
         after = query.whole("Last-Event-ID", [last_id] if last_id else [], 0, query.MAX_SEQUENCE)
+        await self.check_owner(job_id)
         with self.watching(job_id) as watch:
             after = await self._resume_at(job_id, after or 0)
             if after is None:
@@ -193,6 +220,21 @@ class JobEventsHandler(_JobsEndpoint):
         return None if job.is_terminal and after == job.event_seq else after
 
 
+def _who(connection: object) -> tuple[str, str | None]:
+    """The user, and whose jobs there are for it; see ``_JobsEndpoint``.
+
+    :raises GatewayError: ``forbidden``: the user has the name that stands for nobody, and would be
+        taken for everybody who has shown nothing.
+    """
+    caller = connection.context.caller if isinstance(connection, TornadoConsumer) else None
+    if caller is None:  # nobody is asked who he is, so all is everybody's
+        return ANONYMOUS, None
+    if caller.user == ANONYMOUS:
+        raise GatewayError("forbidden", f'A user cannot be called "{ANONYMOUS}" here.')
+    user = caller.user or ANONYMOUS
+    return user, None if ADMIN in caller.roles else user
+
+
 def job_document(job: JobState) -> dict[str, Any]:
     """A job as clients see it, without ``result`` and ``error``; what is not known is left out."""
     document: dict[str, Any] = {
@@ -204,6 +246,7 @@ def job_document(job: JobState) -> dict[str, Any]:
         "name": job.name,
         "priority": job.priority,
         "tags": list(job.tags),
+        "user_id": job.user_id,
         "submitted_at": utc_timestamp(job.submitted_at),
     }
     _add(document, job)

@@ -57,13 +57,16 @@ def document() -> dict[str, Any]:
             },
             "/metrics": {"get": _metrics()},
             "/openapi.json": {"get": _openapi()},
-            "/api/v1/jobs": {"post": _submit(), "get": _list()},
+            "/api/v1/jobs": {"post": _guarded(_submit()), "get": _guarded(_list())},
             "/api/v1/jobs/{job_id}": {
                 "parameters": [_job_id()],
-                "get": _get(),
-                "delete": _cancel(),
+                "get": _guarded(_get()),
+                "delete": _guarded(_cancel()),
             },
-            "/api/v1/jobs/{job_id}/events": {"parameters": [_job_id()], "get": _events()},
+            "/api/v1/jobs/{job_id}/events": {
+                "parameters": [_job_id()],
+                "get": _guarded(_events()),
+            },
         },
         "components": {
             "schemas": {
@@ -87,11 +90,31 @@ def document() -> dict[str, Any]:
                     required=["status"],
                 ),
             },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
             "headers": {
                 "X-Request-ID": {"description": "Names this exchange in logs.", "schema": _TEXT}
             },
         },
     }
+
+
+def _guarded(operation: dict[str, Any]) -> dict[str, Any]:
+    """``operation``, with what ``jobs.auth`` and ``jobs.rate_limit`` add where they are set."""
+    refused = _problem("No credentials, or bad ones; only where jobs.auth asks for them.")
+    refused["headers"]["WWW-Authenticate"] = {"description": "What to send.", "schema": _TEXT}
+    limited = _problem("rate_limited, too_many_concurrent")
+    limited["headers"]["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
+    responses = {
+        **operation["responses"],
+        "401": refused,
+        "403": _problem("forbidden, address_denied, auth_refused"),
+        "429": limited,
+    }
+    security: list[dict[str, list[str]]] = [{}, {"bearer": []}, {"apiKey": []}]
+    return {**operation, "security": security, "responses": dict(sorted(responses.items()))}
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -139,6 +162,7 @@ def _job() -> dict[str, Any]:
         "name": _TEXT,
         "priority": {"type": "integer", "minimum": 0, "maximum": 100},
         "tags": {"type": "array", "items": _TEXT},
+        "user_id": {**_TEXT, "description": "Who has submitted it; anonymous: nobody known."},
         "submitted_at": _TIME,
     }
     return _object({**always, **_OUTCOME}, required=list(always))
@@ -264,6 +288,7 @@ def _list() -> dict[str, Any]:
         "maximum": query.MAX_LIMIT,
         "default": query.DEFAULT_LIMIT,
     }
+    user = {"type": "string", "minLength": 1, "maxLength": query.MAX_USER}
     return {
         "summary": "List jobs, newest first.",
         "description": "The jobs in the gateway's memory (`jobs.ledger_jobs`); older ones are "
@@ -274,6 +299,7 @@ def _list() -> dict[str, Any]:
                 "type", "One of these.", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
             ),
             several("tag", "All of these.", {"type": "string", "minLength": 1, "maxLength": 64}),
+            several("user", "Of one of these; others than oneself for admins only.", user),
             _parameter("limit", "query", "Jobs on a page.", limit),
             _parameter(
                 "cursor",

@@ -19,6 +19,8 @@ MAX_LIMIT: Final = 1000
 """Jobs on a page."""
 MAX_KEY: Final = 255
 """Characters of an ``Idempotency-Key``."""
+MAX_USER: Final = 256
+"""Characters of a user, as in ``filters.claims``."""
 MAX_SEQUENCE: Final = 2**63
 """Above every sequence that JetStream can give."""
 
@@ -91,6 +93,13 @@ def texts(name: str, values: Sequence[str]) -> frozenset[str]:
     """Texts such as tags."""
     if not all(1 <= len(value) <= 64 for value in values) or len(values) > 32:
         refuse(name, "must be a string of 1 to 64 characters, at most 32 times")
+    return frozenset(values)
+
+
+def users(name: str, values: Sequence[str]) -> frozenset[str]:
+    """Users; as ``filters.claims`` has them, less what nobody could be called."""
+    if not all(1 <= len(value) <= MAX_USER and value.isprintable() for value in values):
+        refuse(name, f"must be a user, of 1 to {MAX_USER} characters")
     return frozenset(values)
 
 

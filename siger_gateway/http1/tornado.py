@@ -22,11 +22,23 @@ _CONNECTION_FIELDS = frozenset({"connection", "keep-alive", "transfer-encoding"}
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who has shown to be there; ``user`` "": nobody has."""
+
+    user: str
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What ``HTTPServerRequest`` asks of a connection: who is there, on which scheme."""
+    """What ``HTTPServerRequest`` asks of a connection: who is there, on which scheme.
+
+    ``caller`` is None where the route does not want to know.
+    """
 
     remote_ip: str
     protocol: str
+    caller: Caller | None
 
 
 class TornadoConsumer(httputil.HTTPConnection):
@@ -49,8 +61,9 @@ class TornadoConsumer(httputil.HTTPConnection):
         reject: Callable[[ProtocolError], None],
         finished: Callable[[int, str], None],
         remote_ip: str,
+        caller: Caller | None,
     ) -> None:
-        self.context = RequestContext(remote_ip, stream.scheme.decode())
+        self.context = RequestContext(remote_ip, stream.scheme.decode(), caller)
         self._application = application
         self._request = request
         self._stream = stream

@@ -145,10 +145,11 @@ class Ledger:
         if self._task is not None:
             await end([self._task])
 
-    async def get(self, job_id: str) -> JobState:
+    async def get(self, job_id: str, owner: str | None = None) -> JobState:
         """A job as it stands now.
 
         :param job_id: in canonical form, from ``parse_job_id``.
+        :param owner: who may see it; a job of somebody else is as none. None: everybody may.
         :raises GatewayError: ``not_found``; ``queue_unavailable``: not known here, and the stream
             cannot be asked.
         """
@@ -156,7 +157,7 @@ class Ledger:
         job = self._jobs.get(job_id) if is_settled and self.ready else None
         if job is None:
             job = await self._queue.find(job_id)
-        if job is None:
+        if job is None or (owner is not None and job.user_id != owner):
             raise no_such_job()
         return job
 
@@ -180,11 +181,12 @@ class Ledger:
         statuses: frozenset[str] = frozenset(),
         types: frozenset[str] = frozenset(),
         tags: frozenset[str] = frozenset(),
+        owners: frozenset[str] = frozenset(),
     ) -> tuple[list[JobState], int | None]:
         """The newest jobs in memory that match, and where the next page begins (None: nowhere).
 
         :param before: only jobs submitted before the one with this sequence.
-        :param statuses: one of these; empty: any. ``types`` likewise.
+        :param statuses: one of these; empty: any. ``types`` and ``owners`` likewise.
         :param tags: all of these.
         :raises GatewayError: ``ledger_not_ready`` or ``queue_unavailable``.
         """
@@ -196,7 +198,8 @@ class Ledger:
 
         def wanted(job: JobState) -> bool:
             return (
-                (not statuses or job.status in statuses)
+                (not owners or job.user_id in owners)
+                and (not statuses or job.status in statuses)
                 and (not types or job.type in types)
                 and (not tags or tags.issubset(job.tags))
             )
@@ -211,12 +214,17 @@ class Ledger:
                 page.append(job)
         return page, None
 
-    async def cancel(self, job_id: str, *, user_id: str = ANONYMOUS) -> JobState:
+    async def cancel(
+        self, job_id: str, *, user_id: str = ANONYMOUS, owner: str | None = None
+    ) -> JobState:
         """Asks for a job to be cancelled; once more does nothing more.
+
+        :param user_id: who asks.
+        :param owner: as for ``get``.
 
         :raises GatewayError: ``conflict``: it has ended; or as ``get`` and ``JobQueue.submit``.
         """
-        job = await self.get(job_id)
+        job = await self.get(job_id, owner)
         if not job.is_terminal and job.status != CANCELLING:
             seq = await self._queue.cancel(job_id, user_id=user_id)
             job = await self.get(job_id)

@@ -92,7 +92,8 @@ class JobState:
 
     ``submitted_at`` is what the job document says, ``stored_at`` when the stream stored it, both
     in seconds since 1970. ``seq`` is the submit message's sequence, ``event_seq`` the last legal
-    event's. ``details_seq`` names the event whose details were too long to keep (0: none was).
+    event's. ``user_id`` is who has submitted it; "": the submit message does not say, so that it is
+    nobody's. ``details_seq`` names the event whose details were too long to keep (0: none was).
     """
 
     __slots__ = (
@@ -114,6 +115,7 @@ class JobState:
         "tags",
         "timestamp",
         "type",
+        "user_id",
         "worker",
     )
 
@@ -128,8 +130,10 @@ class JobState:
         tags: tuple[str, ...] = (),
         priority: int = 0,
         submitted_at: float | None = None,
+        user_id: str = "",
     ) -> None:
         self.job_id = job_id
+        self.user_id = user_id
         self.seq = self.event_seq = seq
         self.stored_at = stored_at
         self.submitted_at = self.timestamp = stored_at if submitted_at is None else submitted_at
@@ -197,6 +201,7 @@ def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
         tags=tuple(_shared(tag) for tag in tags) if isinstance(tags, list) else (),
         priority=priority if type(priority) is int and 0 <= priority <= 100 else 0,
         submitted_at=_moment(submitted_at),
+        user_id=_shared(document.get("user_id")),
     )
 
 

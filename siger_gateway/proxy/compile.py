@@ -69,7 +69,9 @@ class Compiler:
         """A route to handlers of the gateway's own."""
         stats = self._metrics.routes[config.name]
         filters = compile_filters(config, self._limits, self._authenticator)
-        return LocalRoute(config.name, stats, application, filters, bool(config.cors.origins))
+        asks_who = config.auth in ("optional", "required")
+        cors = bool(config.cors.origins)
+        return LocalRoute(config.name, stats, application, filters, cors, asks_who)
 
     def _route(self, effective: EffectiveRoute) -> Route:
         config = effective.config

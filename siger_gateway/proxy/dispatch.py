@@ -16,7 +16,7 @@ from siger_gateway.filters.chain import Filters
 from siger_gateway.filters.filter import Call, Reply, Verdict
 from siger_gateway.http1.message import ProtocolError, Request
 from siger_gateway.http1.stream import Consumer, DownstreamStream
-from siger_gateway.http1.tornado import TornadoConsumer
+from siger_gateway.http1.tornado import Caller, TornadoConsumer
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.answer import LocalAnswer, Refusal
 from siger_gateway.proxy.arrival import Arrival
@@ -231,4 +231,10 @@ def _local(route: LocalRoute, arrival: Arrival) -> Consumer:
         reject,
         finished,
         call.client,
+        _caller(call) if route.asks_who else None,
     )
+
+
+def _caller(call: Call) -> Caller:
+    identity = call.identity
+    return Caller("", frozenset()) if identity is None else Caller(identity.user, identity.roles)

@@ -79,13 +79,17 @@ class AnswerRoute:
 
 @dataclass(frozen=True, slots=True)
 class LocalRoute:
-    """A route to the gateway's own handlers."""
+    """A route to the gateway's own handlers.
+
+    :param asks_who: one of the filters finds out who a request comes from.
+    """
 
     name: str
     stats: RouteStats
     application: HTTPServerConnectionDelegate
     filters: Filters = ()
     cors: bool = False
+    asks_who: bool = False
 
 
 Route = ProxyRoute | AnswerRoute | LocalRoute
