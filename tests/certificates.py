@@ -27,10 +27,26 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.ca.cert_pem.write_to_path(self.file)
 
-    def issue(self, file: str, *names: str, not_after: datetime | None = None) -> tuple[Path, Path]:
-        """Writes ``<file>.pem`` and ``<file>.key``; the same name again replaces them."""
+    def issue(
+        self,
+        file: str,
+        *names: str,
+        not_after: datetime | None = None,
+        user: str | None = None,
+        organization: str | None = None,
+    ) -> tuple[Path, Path]:
+        """Writes ``<file>.pem`` and ``<file>.key``; the same name again replaces them.
+
+        :param user: the common name.
+        """
         not_after = not_after or datetime.now(UTC) + timedelta(days=90)
-        issued = self.ca.issue_cert(*names, not_after=not_after, not_before=_before(not_after))
+        issued = self.ca.issue_cert(
+            *names,
+            common_name=user,
+            organization_name=organization,
+            not_after=not_after,
+            not_before=_before(not_after),
+        )
         cert, key = self.folder / f"{file}.pem", self.folder / f"{file}.key"
         new_cert, new_key = self.folder / f"{file}.pem.new", self.folder / f"{file}.key.new"
         new_cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
