@@ -17,15 +17,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, time
 
 from benchmarks.load import NoWrk, Wrk, find_wrk, run_load
 from benchmarks.processes import Child, Children, ProcessError, free_ports
-from benchmarks.servers import BODY, CONTENDERS, Contender, Setup, nginx_binary, start_backend
+from benchmarks.servers import (
+    BODY,
+    CONTENDERS,
+    Contender,
+    Setup,
+    nginx_binary,
+    start_backend,
+    tokens,
+)
 
+LABEL = "ratio Siger / nginx"
 WARM_UP = 2
 """Seconds of load before the first round: connections open, caches and branch predictors full."""
 
@@ -77,8 +86,9 @@ def probe(running: Running) -> None:
     """One request must bring the backend's own answer: fast errors are no throughput."""
     running.child.wait_for_port(running.port)
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)
+    headers = {"Host": "api.example.com", "Authorization": f"Bearer {tokens(time())[0]}"}
     try:
-        connection.request("GET", "/api/v1/users/1001", headers={"Host": "api.example.com"})
+        connection.request("GET", "/api/v1/users/1001", headers=headers)
         response = connection.getresponse()
         body = response.read().decode()
     except (OSError, http.client.HTTPException) as error:
@@ -89,9 +99,15 @@ def probe(running: Running) -> None:
         raise ProcessError(f"{running.name}: answered {response.status} {body[:200]!r}")
 
 
+def with_tokens(wrk: Wrk) -> Wrk:
+    """The load sends them to every contender; one of them looks at them."""
+    shown = " ".join(tokens(time()))
+    return replace(wrk, environment={**wrk.environment, "SIGER_BENCH_TOKENS": shown})
+
+
 def run(options: argparse.Namespace, contenders: Sequence[Contender]) -> dict[str, list[Round]]:
     """All rounds of all contenders, in an order that turns around after each round."""
-    wrk = find_wrk()
+    wrk = with_tokens(find_wrk())
     nginx = options.nginx or nginx_binary()
     cores = sorted(os.sched_getaffinity(0))
     proxy_core, load_core = cores[0], cores[-1]
@@ -137,38 +153,39 @@ def run(options: argparse.Namespace, contenders: Sequence[Contender]) -> dict[st
                 )
                 rounds[each.name].append(result)
                 print(
-                    f"round {number + 1} {each.name:6} {result.cpu_us_per_request:6.1f} µs",
+                    f"round {number + 1} {each.name:8} {result.cpu_us_per_request:6.1f} µs",
                     file=sys.stderr,
                 )
         return rounds
 
 
-def ratio(rounds: dict[str, list[Round]]) -> float | None:
-    """Siger's CPU per request over nginx's, median of the rounds; None if it says nothing."""
-    pairs = list(zip(rounds.get("siger", ()), rounds.get("nginx", ()), strict=False))
+def ratio(rounds: dict[str, list[Round]], name: str) -> float | None:
+    """CPU per request of one over nginx's, median of the rounds; None if it says nothing."""
+    pairs = list(zip(rounds.get(name, ()), rounds.get("nginx", ()), strict=False))
     if not pairs or any(siger.errors or nginx.errors for siger, nginx in pairs):
         return None
     return median(s.cpu_us_per_request / n.cpu_us_per_request for s, n in pairs)
 
 
 def report(rounds: dict[str, list[Round]]) -> None:
-    """The table, and the ratio as the last line."""
-    print(f"{'':8}{'CPU µs/request':>22}{'requests/s':>24}{'p50 ms':>9}{'p99 ms':>9}{'busy':>7}")
+    """The table, and the ratios as the last lines."""
+    print(f"{'':9}{'CPU µs/request':>22}{'requests/s':>24}{'p50 ms':>9}{'p99 ms':>9}{'busy':>7}")
     for name, results in rounds.items():
         if errors := sum(each.errors for each in results):
-            print(f"{name:8}void: {errors} errors (statuses of 400 and above, broken connections)")
+            print(f"{name:9}void: {errors} errors (statuses of 400 and above, broken connections)")
             continue
         cpu = _spread([each.cpu_us_per_request for each in results], ".1f")
         rate = _spread([each.requests_per_second for each in results], ",.0f")
         p50 = median(each.p50_us for each in results) / 1000
         p99 = median(each.p99_us for each in results) / 1000
         busy = median(each.busy for each in results)
-        print(f"{name:8}{cpu:>22}{rate:>24}{p50:>9.2f}{p99:>9.2f}{busy:>7.0%}")
+        print(f"{name:9}{cpu:>22}{rate:>24}{p50:>9.2f}{p99:>9.2f}{busy:>7.0%}")
     if len(rounds) == len(CONTENDERS):
-        value = ratio(rounds)
-        shown = "void" if value is None else f"{value:.2f}"
         count = len(rounds["nginx"])
-        print(f"ratio Siger / nginx: {shown} (CPU per request, median of {count} rounds)")
+        for name, label in (("policies", "ratio with policies / bare nginx"), ("siger", LABEL)):
+            value = ratio(rounds, name)
+            shown = "void" if value is None else f"{value:.2f}"
+            print(f"{label}: {shown} (CPU per request, median of {count} rounds)")
 
 
 def as_json(options: argparse.Namespace, rounds: dict[str, list[Round]]) -> str:
@@ -178,7 +195,8 @@ def as_json(options: argparse.Namespace, rounds: dict[str, list[Round]]) -> str:
     )
     return json.dumps(
         {
-            "ratio": ratio(rounds),
+            "ratio": ratio(rounds, "siger"),
+            "ratio_with_policies": ratio(rounds, "policies"),
             "rounds": {
                 name: [asdict(each) for each in results] for name, results in rounds.items()
             },
@@ -210,7 +228,7 @@ def _positive(text: str) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quick", description=__doc__)
     parser.add_argument("--rounds", type=_positive, default=4, help="rounds of each contender")
-    parser.add_argument("--seconds", type=_positive, default=4, help="length of a round")
+    parser.add_argument("--seconds", type=_positive, default=3, help="length of a round")
     parser.add_argument("--connections", type=_positive, default=64, help="kept open by the load")
     parser.add_argument("--only", choices=[each.name for each in CONTENDERS], help="no comparison")
     parser.add_argument(

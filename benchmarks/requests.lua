@@ -7,8 +7,10 @@ local requests = {}
 local next_request = 0
 
 function init(args)
-   local token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9." .. string.rep("c2lnZXItYmVuY2ht", 7)
-      .. "." .. string.rep("Q3VpY2stYmVuY2ht", 3)
+   local tokens = {}  -- as many users, whose tokens are good
+   for token in string.gmatch(os.getenv("SIGER_BENCH_TOKENS"), "[^ ]+") do
+      table.insert(tokens, token)
+   end
    for i = 1, VARIANTS do
       requests[i] = wrk.format("GET", string.format("/api/v1/users/%d?page=%d&sort=name", 1000 + i, i), {
          ["Host"] = "api.example.com",
@@ -16,7 +18,7 @@ function init(args)
          ["Accept"] = "application/json, text/plain, */*",
          ["Accept-Encoding"] = "gzip, deflate, br, zstd",
          ["Accept-Language"] = "en-GB,en;q=0.9,de;q=0.8",
-         ["Authorization"] = "Bearer " .. token,
+         ["Authorization"] = "Bearer " .. tokens[i % #tokens + 1],
          ["Cookie"] = "session=4f1c9a7d2e8b4c56a0d3; theme=dark; consent=1",
          ["Referer"] = "https://app.example.com/users?page=1",
          ["Cache-Control"] = "no-cache",

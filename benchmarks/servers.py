@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.processes import Child, Children
+from siger_gateway.filters.tokens import mint
+
+SECRET = "q7Zr8vN1xYw5tBf7mLd0pHs9uCg2aEj4oRi6nTzXyVk"
+USERS = 32
+"""Whose requests come by turns."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -132,8 +137,33 @@ def start_nginx(setup: Setup, port: int) -> Child:
 
 
 def start_siger(setup: Setup, port: int) -> Child:
-    """Siger with the same route and endpoints; JSON is YAML, so json writes its configuration."""
-    config = setup.children.directory / "siger.yaml"
+    """Siger with the same route and endpoints."""
+    return _start_siger("siger", {}, setup.access_log, setup, port)
+
+
+def start_policies(setup: Setup, port: int) -> Child:
+    """Siger with all that an API at the edge has on: tokens, a rate limit, an access log."""
+    policy = {
+        "auth": "required",
+        "rate_limit": {"requests": 10**9, "per": "1s", "key": "user"},
+    }
+    log = setup.access_log or setup.children.directory / "policies.log"
+    return _start_siger("policies", policy, log, setup, port)
+
+
+def tokens(now: float) -> list[str]:
+    """Good ones, of ``USERS`` users, for an hour from ``now`` (Unix time)."""
+    return [
+        mint(f"0190a5f2-7c4e-7b1a-{n:04x}", "user", SECRET, "HS256", 3600.0, "dante", "", now)
+        for n in range(USERS)
+    ]
+
+
+def _start_siger(
+    name: str, policy: dict[str, object], access_log: Path | None, setup: Setup, port: int
+) -> Child:
+    """JSON is YAML, so json writes the configuration."""
+    config = setup.children.directory / f"{name}.yaml"
     config.write_text(
         json.dumps(
             {
@@ -142,7 +172,9 @@ def start_siger(setup: Setup, port: int) -> Child:
                 "nats_address": "",
                 "data_dir": "",
                 "drain_timeout": "1s",
-                "access_log": {"path": str(setup.access_log or "")},
+                "access_log": {"path": str(access_log or "")},
+                "admin": {"port": ""},
+                "auth": {"jwt": {"secret": SECRET, "issuer": "dante"}},
                 "services": {
                     "users": {
                         "endpoints": [f"127.0.0.1:{each}" for each in setup.endpoints],
@@ -150,7 +182,12 @@ def start_siger(setup: Setup, port: int) -> Child:
                     }
                 },
                 "routes": [
-                    {"name": "users", "match": {"path_prefix": "/api/v1/users"}, "service": "users"}
+                    {
+                        "name": "users",
+                        "match": {"path_prefix": "/api/v1/users"},
+                        "service": "users",
+                        **policy,
+                    }
                 ],
             },
             indent=2,
@@ -160,14 +197,18 @@ def start_siger(setup: Setup, port: int) -> Child:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGER_")}
     environment["PYTHONPATH"] = str(ROOT)
     return setup.children.start(
-        "siger",
+        name,
         [sys.executable, "-m", "siger_gateway", "serve", "--config", config],
         core=setup.core,
         environment=environment,
     )
 
 
-CONTENDERS = (Contender("nginx", start_nginx), Contender("siger", start_siger))
+CONTENDERS = (
+    Contender("nginx", start_nginx),
+    Contender("siger", start_siger),
+    Contender("policies", start_policies),
+)
 
 
 def _start_nginx(name: str, body: str, children: Children, nginx: Path, core: int) -> Child:
