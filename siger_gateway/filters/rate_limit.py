@@ -18,7 +18,14 @@ from siger_gateway.filters.concurrency import Concurrency
 from siger_gateway.filters.filter import Call, Filter, Verdict
 from siger_gateway.filters.gcra import Key, Limiter, take_all
 from siger_gateway.filters.networks import address_of
-from siger_gateway.filters.rate_limit_fields import Policy, limit_field, policy_field, retry_after
+from siger_gateway.filters.rate_limit_fields import (
+    RATELIMIT,
+    Policy,
+    limit_field,
+    limit_item,
+    policy_field,
+    retry_after,
+)
 
 IPV6_HOST_BITS: Final = 64
 """Bits of an IPv6 address that its user chooses freely (RFC 4291 section 2.5.4): a limit for each
@@ -103,7 +110,7 @@ def _single_limit(limiter: Limiter, policy: Policy, key: KeyOf, cost: int) -> Fi
 
     def check(call: Call) -> Verdict:
         outcome = take(key(call), monotonic(), cost)
-        call.to_client += (told, limit_field(((policy, outcome),)))
+        call.to_client += (told, (RATELIMIT, limit_item(policy, outcome)))
         if not outcome.retry_after:
             return None
         later = retry_after((outcome,))

@@ -29,6 +29,8 @@ from siger_gateway.http1.headers import Header
 GREATEST: Final = 999_999_999_999_999
 """Of an Integer (RFC 9651 section 3.3.1)."""
 
+RATELIMIT: Final = b"ratelimit"
+
 ROUNDING: Final = 1e-6
 """Seconds that are an error of rounding, not a reason to wait one second more; and requests."""
 
@@ -77,12 +79,12 @@ def limit_field(outcomes: Sequence[tuple[Policy, Outcome]]) -> Header:
         not be before the end of any window that is told (section 6 of the draft).
     """
     told = [pair for pair in outcomes if pair[1].retry_after] or outcomes
-    return b"ratelimit", b", ".join(
-        [
-            b"%b;r=%d;t=%d" % (policy.name, min(GREATEST, outcome.remaining), _up(outcome.window))
-            for policy, outcome in told
-        ]
-    )
+    return RATELIMIT, b", ".join([limit_item(policy, outcome) for policy, outcome in told])
+
+
+def limit_item(policy: Policy, outcome: Outcome) -> bytes:
+    """The field's value where there is one limit only."""
+    return b"%b;r=%d;t=%d" % (policy.name, min(GREATEST, outcome.remaining), _up(outcome.window))
 
 
 def retry_after(outcomes: Iterable[Outcome]) -> Header | None:

@@ -58,6 +58,8 @@ def redact_target(target: bytes) -> bytes:
         return target
     query = target[start : start + MAX_QUERY]
     is_cut = len(target) - start > MAX_QUERY
+    if b"%" not in query and not is_cut and not _names_secret(query):  # nearly always
+        return target
     if any(_names_secret(text) for text in _readings(query)):
         if sum(map(query.count, (b"&", b";", b"?", b"#"))) > MAX_SEPARATORS:
             return target[:start] + REDACTED
