@@ -74,6 +74,10 @@ class _JobsEndpoint(ApiHandler):
             raise GatewayError("jobs_disabled")
         self.user, self.owner = _who(self.request.connection)
 
+    def arguments(self, name: str) -> list[str]:
+        """The values of a parameter of the query string."""
+        return query.values(name, self.request.query_arguments)
+
     async def check_owner(self, job_id: str) -> None:
         """Before anything is waited for, or done, about a job: that the caller may see it.
 
@@ -114,7 +118,7 @@ class JobsHandler(_JobsEndpoint):
         self.send_json(document, 202)
 
     async def get(self) -> None:
-        arguments = self.get_query_arguments
+        arguments = self.arguments
         limit = query.whole("limit", arguments("limit"), 1, query.MAX_LIMIT)
         owners = query.users("user", arguments("user"))
         if self.owner is not None:
@@ -147,7 +151,7 @@ class JobHandler(_JobsEndpoint):
 
     async def get(self, path_id: str) -> None:
         job_id = parse_job_id(path_id)
-        wait = query.wait(self.get_query_arguments("wait"))
+        wait = query.wait(self.arguments("wait"))
         if wait is None:
             wait = query.preferred_wait(self.request.headers.get("Prefer", ""))
             if wait is not None:

@@ -260,7 +260,11 @@ def _submit() -> dict[str, Any]:
                 "header",
                 "The same key and body get the first answer again; the same key and another body "
                 "are 422.",
-                {"type": "string", "minLength": 1, "maxLength": query.MAX_KEY},
+                {
+                    "type": "string",
+                    "pattern": f"^{query.VISIBLE}$",
+                    "maxLength": query.MAX_KEY,
+                },
             )
         ],
         "requestBody": {
@@ -279,8 +283,11 @@ def _submit() -> dict[str, Any]:
 
 
 def _list() -> dict[str, Any]:
-    def several(name: str, description: str, items: dict[str, Any]) -> dict[str, Any]:
-        return _parameter(name, "query", description, {"type": "array", "items": items})
+    def several(
+        name: str, description: str, items: dict[str, Any], **bounds: int
+    ) -> dict[str, Any]:
+        array = {"type": "array", "items": items, **bounds}
+        return _parameter(name, "query", description, array)
 
     limit = {
         "type": "integer",
@@ -288,7 +295,7 @@ def _list() -> dict[str, Any]:
         "maximum": query.MAX_LIMIT,
         "default": query.DEFAULT_LIMIT,
     }
-    user = {"type": "string", "minLength": 1, "maxLength": query.MAX_USER}
+    user = {"type": "string", "pattern": f"^{query.VISIBLE}$", "maxLength": query.MAX_USER}
     return {
         "summary": "List jobs, newest first.",
         "description": "The jobs in the gateway's memory (`jobs.ledger_jobs`); older ones are "
@@ -298,14 +305,19 @@ def _list() -> dict[str, Any]:
             several(
                 "type", "One of these.", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
             ),
-            several("tag", "All of these.", {"type": "string", "minLength": 1, "maxLength": 64}),
+            several(
+                "tag",
+                "All of these.",
+                {"type": "string", "pattern": f"^{query.TAG}$"},
+                maxItems=query.MAX_TAGS,
+            ),
             several("user", "Of one of these; others than oneself for admins only.", user),
             _parameter("limit", "query", "Jobs on a page.", limit),
             _parameter(
                 "cursor",
                 "query",
                 "`next_cursor` of the page before.",
-                {"type": "string", "pattern": "^[0-9]{1,19}$"},
+                {"type": "string", "pattern": r"^[1-9][0-9]{0,17}$"},
             ),
         ],
         "responses": {
@@ -328,7 +340,7 @@ def _get() -> dict[str, Any]:
                 "query",
                 f"Answer when the job changes, or after this time (`30s`, at most "
                 f"{query.MAX_WAIT:.0f}s).",
-                _TEXT,
+                {"type": "string", "pattern": f"^(?:{query.WAIT})$"},
             ),
             _parameter("Prefer", "header", "`wait=30`: as `wait`, in seconds.", _TEXT),
             _parameter("If-None-Match", "header", "An ETag that is known already.", _TEXT),
@@ -363,10 +375,10 @@ def _cancel() -> dict[str, Any]:
 
 
 def _events() -> dict[str, Any]:
+    data = {**_TEXT, "contentMediaType": "application/json", "contentSchema": _ref("Event")}
     described = _response(
-        "Server-sent events; `id` is the stream sequence, `data` an Event as JSON. Ends with the "
-        "job.",
-        _TEXT,
+        "Server-sent events, each of this form; `id` is the stream sequence. Ends with the job.",
+        _object({"id": _TEXT, "event": {"const": "message"}, "data": data}),
         "text/event-stream",
     )
     return {
@@ -376,7 +388,7 @@ def _events() -> dict[str, Any]:
                 "Last-Event-ID",
                 "header",
                 "Only what came after this event.",
-                {"type": "string", "pattern": "^[0-9]{1,19}$"},
+                {"type": "string", "pattern": f"^(?:{query.SEQUENCE})?$"},
             )
         ],
         "responses": {

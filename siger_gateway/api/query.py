@@ -7,7 +7,7 @@ Everything here takes the texts of a request and returns values, or raises ``Gat
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from siger_gateway.errors import GatewayError
@@ -17,15 +17,30 @@ MAX_WAIT: Final = 60.0
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 """Jobs on a page."""
+MAX_TAGS: Final = 32
+"""Tags that a listing may ask for: as many as a job has."""
 MAX_KEY: Final = 255
 """Characters of an ``Idempotency-Key``."""
 MAX_USER: Final = 256
 """Characters of a user, as in ``filters.claims``."""
-MAX_SEQUENCE: Final = 2**63
-"""Above every sequence that JetStream can give."""
+MAX_SEQUENCE: Final = 10**18 - 1
+"""Above every sequence that a stream comes to: at a million messages a second, in 30,000 years."""
 
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+WAIT: Final = r"([0-5]?[0-9](?:\.[0-9]{1,9})?|60)s?|([1-5]?[0-9]{1,4}|60000)ms|([01])m"
+"""What ``wait`` may be: ``MAX_WAIT`` at most. Also in the OpenAPI document."""
+SEQUENCE: Final = r"0|[1-9][0-9]{0,17}"
+"""A number up to ``MAX_SEQUENCE``, the same."""
+
+_DURATION: Final = re.compile(WAIT)
+_UNITS: Final = (1.0, 0.001, 60.0)
+TAG: Final = r"[^\u0000-\u001f\u007f]{1,64}"
+"""As ``jobs.job`` has it."""
+VISIBLE: Final = "[!-~](?:[ -~]*[!-~])?"
+"""Printable ASCII: a user, as ``filters.claims`` has it, or an ``Idempotency-Key``."""
+
+_TAG: Final = re.compile(TAG)
+_VISIBLE: Final = re.compile(VISIBLE)
+_WHOLE: Final = re.compile(SEQUENCE)
 _PREFER_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=[,;]|$)', re.I)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -33,6 +48,15 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 def refuse(field: str, detail: str) -> NoReturn:
     """:raises GatewayError: ``invalid_fields`` for one parameter or header field."""
     raise GatewayError("invalid_fields", errors=[{"field": field, "detail": detail}])
+
+
+def values(name: str, arguments: Mapping[str, Sequence[bytes]]) -> list[str]:
+    """All values of a parameter, as they were sent: Tornado's own reading strips them, and makes
+    spaces of control characters."""
+    try:
+        return [value.decode() for value in arguments.get(name, ())]
+    except UnicodeDecodeError:
+        refuse(name, "must be UTF-8")
 
 
 def single(name: str, values: Sequence[str]) -> str | None:
@@ -48,10 +72,9 @@ def wait(values: Sequence[str]) -> float | None:
     if text is None:
         return None
     match = _DURATION.fullmatch(text)
-    seconds = float(match[1]) * _UNITS[match[2]] if match else -1.0
-    if not 0 <= seconds <= MAX_WAIT:
+    if match is None:
         refuse("wait", f"must be a duration such as 30s, at most {MAX_WAIT:.0f}s")
-    return seconds
+    return float(match[match.lastindex or 0]) * _UNITS[(match.lastindex or 1) - 1]
 
 
 def preferred_wait(prefer: str) -> float | None:
@@ -68,8 +91,8 @@ def whole(name: str, values: Sequence[str], least: int, most: int) -> int | None
     text = single(name, values)
     if text is None:
         return None
-    # int() also takes "+1", "1_0", blanks and other scripts' digits
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+    # int() also takes "+1", "1_0", "007", blanks and other scripts' digits.
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
         bounds = f" from {least} to {most}" if most < MAX_SEQUENCE else ""
         refuse(name, f"must be a whole number{bounds}")
     return int(text)
@@ -91,23 +114,27 @@ def tokens(name: str, values: Sequence[str]) -> frozenset[str]:
 
 def texts(name: str, values: Sequence[str]) -> frozenset[str]:
     """Texts such as tags."""
-    if not all(1 <= len(value) <= 64 for value in values) or len(values) > 32:
-        refuse(name, "must be a string of 1 to 64 characters, at most 32 times")
+    if not all(_TAG.fullmatch(value) for value in values) or len(values) > MAX_TAGS:
+        refuse(
+            name,
+            "must be a string of 1 to 64 characters, no control characters, at most "
+            f"{MAX_TAGS} times",
+        )
     return frozenset(values)
 
 
 def users(name: str, values: Sequence[str]) -> frozenset[str]:
-    """Users; as ``filters.claims`` has them, less what nobody could be called."""
-    if not all(1 <= len(value) <= MAX_USER and value.isprintable() for value in values):
-        refuse(name, f"must be a user, of 1 to {MAX_USER} characters")
+    """Users."""
+    if not all(_VISIBLE.fullmatch(value) and len(value) <= MAX_USER for value in values):
+        refuse(name, f"must be a user, of 1 to {MAX_USER} characters of printable ASCII")
     return frozenset(values)
 
 
 def idempotency_key(values: Sequence[str]) -> str | None:
     """The key of ``Idempotency-Key``."""
     key = single("Idempotency-Key", values)
-    if key is not None and not (1 <= len(key) <= MAX_KEY and key.isprintable()):
-        refuse("Idempotency-Key", f"must have 1 to {MAX_KEY} printable characters")
+    if key is not None and not (_VISIBLE.fullmatch(key) and len(key) <= MAX_KEY):
+        refuse("Idempotency-Key", f"must have 1 to {MAX_KEY} characters of printable ASCII")
     return key
 
 

@@ -163,7 +163,7 @@ def parse_body(raw: bytes, types: tuple[str, ...] = ()) -> JobRequest:
                 errors.append(_bad(name, f"is required: {expectation}"))
             continue
         try:
-            values[name] = msgspec.convert(document[name], kind)
+            values[name] = msgspec.convert(_plain(document[name]), kind)
         except msgspec.ValidationError:
             errors.append(_bad(name, f"must be {expectation}"))
     if "params" in values and not _is_shallow(values["params"]):
@@ -173,6 +173,11 @@ def parse_body(raw: bytes, types: tuple[str, ...] = ()) -> JobRequest:
     if errors:
         raise GatewayError("invalid_fields", errors=errors[:100])
     return JobRequest(**values)
+
+
+def _plain(value: Any) -> Any:
+    """``4.0`` is the integer 4 (JSON Schema section 6.1.1), and some languages write it so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _bad(field: str, detail: str) -> dict[str, str]:
