@@ -1,13 +1,19 @@
 """One question to a service on the gateway's own behalf: a GET, with the whole answer in memory.
 
 It goes the way of proxied requests: the cluster picks the endpoint, the connection is the pool's,
-and what comes of it counts for outlier detection and in the metrics of the service.
+and what comes of it counts for outlier detection, for the balancer and in the metrics of the
+service, as ``proxy/exchange.py`` counts it.
+
+A question is put again only where nobody has had work with it: once on a fresh connection when the
+first had died in the pool, and once to another endpoint when one takes no connection. What a
+service breaks off is not repeated: there is no budget here as ``proxy/retry.py`` has one, and who
+asks for many would multiply the load of a service that is failing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
@@ -17,145 +23,210 @@ from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import Request, Response
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 
-ATTEMPTS: Final = 3
-"""Tries in all, as for proxied requests (``RetryConfig``): somebody else is waiting meanwhile."""
+NOT_CONNECTED: Final = frozenset(
+    {"connect_refused", "connect_timeout", "connect_failed", "tls_certificate", "tls_failed"}
+    | {"pending_overflow"}
+)
+"""Reasons that say that the endpoint has not seen a byte of the question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer. ``fields`` has the last of each name."""
+    """An answer. ``fields`` has the last of each name.
+
+    What is in it may be secret, a cookie for example, so logs see the status alone.
+    """
 
     status: int
-    headers: Headers
-    fields: dict[bytes, bytes]
-    body: bytes
+    headers: Headers = field(repr=False)
+    fields: dict[bytes, bytes] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 async def fetch(
     cluster: Cluster, target: bytes, headers: Headers, timeout: float, most: int
 ) -> Fetched:
-    """Asks an endpoint of ``cluster``; when it cannot be asked, another one.
+    """Asks an endpoint of ``cluster``.
 
-    :param headers: of the request, without Host.
+    :param headers: of the request, without Host and without any that speak of a body.
     :param timeout: seconds, for everything.
     :param most: bytes that the body of the answer may have.
-    :raises GatewayError: with a reason of the upstream's, such as ``no_endpoints``.
+    :raises GatewayError: ``no_endpoints``, ``response_timeout``, ``upstream_reset``,
+        ``upstream_protocol`` (also for a body that is too large) or one of ``NOT_CONNECTED``.
     """
     request = Request(b"GET", target, headers, True)
-    tried: tuple[Endpoint, ...] = ()
-    stale = False
-    attempt: _Attempt | None = None
+    endpoint = cluster.pick(request, "", ())
+    if endpoint is None:
+        raise GatewayError("no_endpoints")
+    attempt = _Attempt(cluster, endpoint, request, most)
+    again = _Again(cluster, request)
     try:
         async with asyncio.timeout(timeout):
-            for left in reversed(range(ATTEMPTS)):
-                endpoint = cluster.pick(request, "", tried)
-                if endpoint is None and tried and stale:  # only its old connection was dead
-                    endpoint = tried[-1]
-                if endpoint is None:
-                    raise GatewayError("no_endpoints")
-                attempt = _Attempt(cluster, endpoint, request, most)
-                attempt.begin(trusted=not stale)
+            attempt.begin(endpoint.pool.take())
+            while True:
                 try:
                     return await attempt.answer
-                except GatewayError:
-                    tried, stale = (*tried, endpoint), attempt.reused
-                    another = stale or cluster.pick(request, "", tried) is not None
-                    if not left or attempt.answered or not another:
+                except GatewayError as error:
+                    another = again.after(attempt, error.reason)
+                    if another is None:
                         raise
+                    cluster.stats.retries[error.reason] += 1
+                    # After a connection that was dead, its idle neighbours are not trusted either.
+                    idle = None if again.stale_seen else another.pool.take()
+                    attempt = _Attempt(cluster, another, request, most)
+                    attempt.begin(idle)
     except TimeoutError:
-        cluster.stats.outcomes["response_timeout"] += 1
-        if attempt is not None:
-            attempt.judge(0)
+        attempt.time_out()
         raise GatewayError("response_timeout") from None
     finally:
-        if attempt is not None:
-            attempt.end()
-    raise AssertionError("the last attempt returns or raises")
+        attempt.end()
+
+
+class _Again:
+    """Whether and where a question is put again; see the top of this file."""
+
+    __slots__ = ("_cluster", "_request", "_tried", "_unconnected_seen", "stale_seen")
+
+    def __init__(self, cluster: Cluster, request: Request) -> None:
+        self._cluster = cluster
+        self._request = request
+        self._tried: tuple[Endpoint, ...] = ()
+        self._unconnected_seen = False
+        self.stale_seen = False
+
+    def after(self, failed: _Attempt, reason: str) -> Endpoint | None:
+        """The endpoint for another attempt, or None."""
+        self._tried = (*self._tried, failed.endpoint)
+        if failed.stale and not self.stale_seen:
+            self.stale_seen = True  # the endpoint itself may be well
+            return self._cluster.pick(self._request, "", self._tried) or failed.endpoint
+        if reason in NOT_CONNECTED and not self._unconnected_seen:
+            self._unconnected_seen = True
+            return self._cluster.pick(self._request, "", self._tried)
+        return None
 
 
 class _Attempt:
     """One endpoint, asked once: the waiter for a connection, and the consumer of the response."""
 
+    __slots__ = (
+        "_active",
+        "_body",
+        "_cluster",
+        "_connection",
+        "_heard",
+        "_most",
+        "_request",
+        "_size",
+        "_started",
+        "_used_before",
+        "_waiting",
+        "answer",
+        "endpoint",
+        "stale",
+    )
+
     def __init__(self, cluster: Cluster, endpoint: Endpoint, request: Request, most: int) -> None:
         self.answer: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
-        self.answered = False
-        """The head of a response has come."""
-        self.reused = False
-        """The connection had been used before, which may be why the attempt failed."""
+        self.endpoint = endpoint
+        self.stale = False
+        """It failed because the connection had died in the pool, by all appearances."""
         self._cluster = cluster
-        self._endpoint = endpoint
         self._request = request
         self._most = most
-        self._body = b""
+        self._body: list[bytes] = []
+        self._size = 0
         self._started = perf_counter()
         self._connection: UpstreamConnection | None = None
+        self._used_before = False  # the connection, by another exchange
+        self._heard = False  # something of a response
+        self._waiting = False  # for a connection
         self._active = True
         endpoint.active += 1
 
-    def begin(self, *, trusted: bool) -> None:
-        """:param trusted: idle connections may be used; not after one that turned out dead."""
-        connection = self._endpoint.pool.take() if trusted else None
-        if connection is not None:
-            self.on_connection(connection)
-        elif not self._endpoint.pool.wait(self):
+    def begin(self, idle: UpstreamConnection | None) -> None:
+        """:param idle: a connection of the pool; None: waits for one, or opens it."""
+        if idle is not None:
+            self.on_connection(idle)
+        elif self.endpoint.pool.wait(self):
+            self._waiting = True
+        else:
             self._fail("pending_overflow")
 
     def end(self) -> None:
-        """Gives back whatever is still in use; may be called again."""
+        """Gives up whatever is still in use. May be called again."""
+        self.answer.cancel()
         if not self._active:
             return
         self._active = False
-        self._endpoint.active -= 1
-        self._endpoint.pool.give_up(self)
+        self.endpoint.active -= 1
+        if self._waiting:
+            self._waiting = False
+            self.endpoint.pool.give_up(self)
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
-        self.answer.cancel()
 
-    def judge(self, status: int) -> None:
-        """Tells those who watch the endpoint; 0: no response."""
-        if self._cluster.observe is not None:
-            self._cluster.observe(self._endpoint, status, perf_counter() - self._started)
-        if self._cluster.outlier is not None:
-            self._cluster.outlier.attempt_ended(self._endpoint, status)
+    def time_out(self) -> None:
+        """There is no time left."""
+        if self._connection is not None:  # else the queue was ours, and the endpoint not asked
+            self._blame()
+        self._fail("response_timeout")
+
+    # Of the pool.
 
     def on_connection(self, connection: UpstreamConnection) -> None:
+        self._waiting = False
         self._connection = connection
-        self.reused = connection.reused
-        host = self._cluster.host or self._endpoint.address.encode()
+        self._used_before = connection.reused
+        host = self._cluster.host or self.endpoint.address.encode()
         headers = [(b"host", host), *self._request.headers]
         connection.begin(self, b"GET", self._request.target, headers, 0)
 
     def on_no_connection(self, reason: str, detail: str) -> None:
-        self.judge(0)
+        self._waiting = False
+        self._blame()
         self._fail(reason)
 
-    def on_informational(self, response: Response) -> None: ...
+    # Of the connection.
+
+    def on_informational(self, response: Response) -> None:
+        self._heard = True
 
     def on_response(self, response: Response) -> None:
-        self.answered = True
-        self._cluster.stats.duration.observe(perf_counter() - self._started)
+        self._heard = True
+        status = response.status
+        elapsed = perf_counter() - self._started
+        stats = self._cluster.stats
+        stats.outcomes[f"{status // 100}xx"] += 1
+        stats.duration.observe(elapsed)
+        if self._cluster.observe is not None:
+            self._cluster.observe(self.endpoint, status, elapsed)
         self.on_response_data(response)
 
     def on_response_data(self, response: Response) -> None:
-        self._body += response.take_body()
         if response.complete:
-            self._connection = None  # it is back in the pool
-        if len(self._body) > self._most:
-            self.judge(0)
+            self._connection = None  # it is back in the pool and somebody else's
+        data = response.take_body()
+        self._size += len(data)
+        if self._size > self._most:
+            self._judge(response.status)  # it has answered: that this is too much is our own view
             self._fail("upstream_protocol")
-        elif response.complete:
-            status = response.status
-            self._cluster.stats.outcomes[f"{status // 100}xx"] += 1
-            self.judge(status)
-            answer = Fetched(status, response.headers, response.fields, self._body)
+            return
+        self._body.append(data)
+        if response.complete:
+            self._judge(response.status)
+            body = b"".join(self._body)
             if not self.answer.done():
-                self.answer.set_result(answer)
+                fetched = Fetched(response.status, response.headers, response.fields, body)
+                self.answer.set_result(fetched)
+            self.end()
 
     def on_upstream_lost(self, reason: str, detail: str) -> None:
         self._connection = None
-        if not self.reused:
-            self.judge(0)
+        self.stale = reason == "upstream_reset" and self._used_before and not self._heard
+        if not self.stale:
+            self._blame()
         self._fail(reason)
 
     def pause_request(self) -> None: ...
@@ -163,16 +234,20 @@ class _Attempt:
     def resume_request(self) -> None: ...
 
     def _fail(self, reason: str) -> None:
+        if not self._active:
+            return
         self._cluster.stats.outcomes[reason] += 1
         if not self.answer.done():
             self.answer.set_exception(GatewayError(reason))
-        self._release()
+        self.end()
 
-    def _release(self) -> None:
-        """An attempt that has failed no longer counts."""
-        if self._active:
-            self._active = False
-            self._endpoint.active -= 1
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.abort()
+    def _blame(self) -> None:
+        """The endpoint is to blame for how this ends."""
+        if self._cluster.observe is not None:
+            self._cluster.observe(self.endpoint, 0, perf_counter() - self._started)
+        self._judge(0)
+
+    def _judge(self, status: int) -> None:
+        """It ended with this response, complete or dropped; 0: with none, or a part."""
+        if self._cluster.outlier is not None:
+            self._cluster.outlier.attempt_ended(self.endpoint, status)
