@@ -5,8 +5,10 @@ Every figure is the best of several runs, in microseconds for one call; loading 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,6 +20,7 @@ from siger_gateway.config.policies import SecurityHeadersConfig
 from siger_gateway.filters.access import access_filter
 from siger_gateway.filters.api_keys import ApiKeys, hash_of, new_key
 from siger_gateway.filters.filter import Call
+from siger_gateway.filters.forward_auth import ForwardAuth
 from siger_gateway.filters.headers import add_missing, security_headers
 from siger_gateway.filters.networks import Networks, address_of
 from siger_gateway.http1.headers import Headers
@@ -73,6 +76,31 @@ def access() -> None:
     show("one address in 100 networks", lambda: address in networks)
 
 
+@dataclass
+class Said:
+    """What a service answers that is asked who somebody is."""
+
+    status: int
+    fields: dict[bytes, bytes] = field(default_factory=lambda: {b"x-user": b"alice"})
+
+
+async def forward_auth() -> None:
+    """With the 11 header fields of a browser, of which the service is shown two."""
+    shown = [(b"authorization", b"Bearer " + b"x" * 200), (b"cookie", b"session=" + b"y" * 40)]
+    sent = [(b"host", b"api.test"), *shown, *((b"x-%d" % number, b"value") for number in range(8))]
+    target = b"/api/v1/users/1001?page=1&sort=name"
+    call = Call(Request(b"GET", target, sent, True), "192.0.2.1", b"https", NO_STREAM)
+    for label, status in (("allowed", 200), ("refused", 401)):
+
+        async def ask(question: Headers, status: int = status) -> Said:
+            return Said(status)
+
+        names = (b"authorization", b"cookie", b"x-api-key")
+        auth = ForwardAuth(ask, names, b"x-user", b"x-roles", cache=60.0)
+        await auth.identify(call, 0.0)  # type: ignore[misc]
+        show(f"forward auth, remembered, {label}", partial(auth.identify, call, 1.0))
+
+
 def headers() -> None:
     sent: Headers = [(b"x-%d" % number, b"value") for number in range(12)]
     fields = security_headers(SecurityHeadersConfig()).https
@@ -93,5 +121,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         api_keys(scratch)
     access()
+    asyncio.run(forward_auth())
     headers()
     redaction()
