@@ -1,4 +1,8 @@
-"""The jobs side of a gateway for tests: queue, ledger and endpoints on Tornado's HTTP server."""
+"""The jobs side of a gateway for tests: queue, ledger and endpoints on the gateway's own wire.
+
+Who calls is what ``caller`` makes of a request; ``who_says_so`` believes a field of the request in
+place of a token.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,22 @@ from typing import Any
 
 import orjson
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.jobs import jobs_routes
-from siger_gateway.config.schema import JobsConfig
+from siger_gateway.config.schema import JobsConfig, LimitsConfig
+from siger_gateway.errors import GatewayError
+from siger_gateway.http1.listener import Listener
+from siger_gateway.http1.message import ProtocolError, Request
+from siger_gateway.http1.reply import send_problem
+from siger_gateway.http1.server import ServerLimits
+from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http1.tornado import Caller, TornadoConsumer
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.jobs.worker import Worker
+from siger_gateway.proxy.forwarded import request_id
 from siger_gateway.telemetry.metrics import Metrics
 
 BOUND = 15.0
@@ -47,35 +57,90 @@ async def eventually(holds: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.005)
 
 
+def nobody_is_asked(request: Request) -> Caller | None:
+    """Authentication is off."""
+    return None
+
+
+def who_says_so(request: Request) -> Caller | None:
+    """Authentication is optional, and everybody is believed; see ``saying``."""
+    user, _, role = request.fields.get(b"x-caller", b"").decode().partition("/")
+    return Caller(user, frozenset({role} if role else ()))
+
+
+def saying(user: str, role: str = "user") -> dict[str, str]:
+    """The fields of a request of this user, for ``who_says_so``."""
+    return {"X-Caller": f"{user}/{role}"}
+
+
 class JobsGateway:
-    """An async context manager; ``config`` are fields of ``JobsConfig``."""
+    """An async context manager; ``config`` are fields of ``JobsConfig``.
+
+    ``caller`` says who sends a request; another one may be assigned, as a reload does.
+    """
 
     def __init__(self, address: str, **config: Any) -> None:
+        self.caller = nobody_is_asked
         self.metrics = Metrics()
         self.queue = JobQueue(JobsConfig(**config), address, self.metrics)
         self.ledger = Ledger(self.queue, self.metrics)
-        application = Application(
+        self._application = Application(
             jobs_routes(self.queue, self.ledger),
             default_handler_class=NotFoundHandler,
             log_function=log_request,
         )
-        self._sockets = bind_sockets(0, "127.0.0.1")
-        self.port: int = self._sockets[0].getsockname()[1]
-        self._server = HTTPServer(application)
-        self._server.add_sockets(self._sockets)
+        limits = LimitsConfig()
+        self._listener = Listener(
+            self,
+            ServerLimits(
+                limits.header_bytes,
+                limits.body,
+                limits.header_timeout,
+                limits.idle_timeout,
+                limits.connections,
+                limits.header_count,
+            ),
+        )
         self._client = AsyncHTTPClient(force_instance=True)
 
+    @property
+    def port(self) -> int:
+        return self._listener.port
+
+    def dispatch(self, request: Request, stream: DownstreamStream) -> TornadoConsumer:
+        """Part of ``http1.stream.Handler``: every request is for the endpoints."""
+        identity = request_id(request.fields)
+
+        def reject(error: ProtocolError) -> None:
+            problem = GatewayError(error.reason, error.detail)
+            send_problem(stream, problem, request=request, request_id=identity)
+
+        return TornadoConsumer(
+            self._application,
+            request,
+            stream,
+            identity,
+            lambda headers: headers,
+            reject,
+            lambda status, reason: None,
+            "127.0.0.1",
+            self.caller(request),
+        )
+
+    def reject(self, error: ProtocolError, stream: DownstreamStream) -> None:
+        raise AssertionError(f"a test sends what is no request: {error.detail}")
+
     async def __aenter__(self) -> JobsGateway:
+        await self._listener.start("127.0.0.1", 0)
         self.queue.start()
         self.ledger.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.ledger.release()
-        self._server.stop()
         self._client.close()
         async with asyncio.timeout(BOUND):
-            await self._server.close_all_connections()
+            await self._listener.drain(0.0, 0.0)
             await self.ledger.close()
             await self.queue.close()
 

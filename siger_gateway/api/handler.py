@@ -15,7 +15,7 @@ import orjson
 from tornado.web import HTTPError, RequestHandler
 
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
-from siger_gateway.http1.tornado import TornadoConsumer
+from siger_gateway.http1.tornado import Caller, TornadoConsumer
 
 _REASONS: Final = {
     404: "not_found",
@@ -46,6 +46,17 @@ class ApiHandler(RequestHandler):
     @property
     def request_id(self) -> str:
         return str(self.request.headers.get("X-Request-ID", ""))
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who sends the request; None: the route does not ask.
+
+        Only the gateway's own wire can tell. On another one this fails, for "does not ask" opens
+        everything.
+        """
+        connection = self.request.connection
+        assert isinstance(connection, TornadoConsumer)
+        return connection.context.caller
 
     def send_json(self, document: Any, status: int = 200) -> None:
         """Ends the exchange with a JSON document."""

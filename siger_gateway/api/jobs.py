@@ -1,9 +1,7 @@
 """``/api/v1/jobs``: submitting, following and cancelling jobs.
 
-The handlers translate between HTTP and the queue and ledger, and decide nothing about jobs.
-Where ``jobs.auth`` asks who is there, users have their own jobs and no others; those of somebody
-else are answered as if there were none. Admins have all.
-
+The handlers translate between HTTP and the queue and ledger, and decide nothing about jobs. Who
+may see what follows from the caller of the request (``jobs.ownership``), here in ``prepare``.
 A job's ``ETag`` is the sequence of its last event in the stream, which is also the ``id:`` of that
 event in its event stream; so a client that knows one can go on with the other.
 """
@@ -11,6 +9,7 @@ event in its event stream; so a client that knows one can go on with the other.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -21,16 +20,21 @@ from siger_gateway.api import query
 from siger_gateway.api.handler import ApiHandler
 from siger_gateway.api.openapi import OpenApiHandler
 from siger_gateway.errors import GatewayError
-from siger_gateway.http1.tornado import TornadoConsumer
-from siger_gateway.jobs.job import ANONYMOUS, parse_body, parse_job_id
+from siger_gateway.jobs.job import parse_body, parse_job_id
 from siger_gateway.jobs.ledger import Ledger, Watch
+from siger_gateway.jobs.ownership import UNRESTRICTED, Actor, actor
 from siger_gateway.jobs.queue import JobQueue
-from siger_gateway.jobs.status import CANCELLING, MESSAGES, QUEUED, STATUSES, Event, JobState
+from siger_gateway.jobs.status import (
+    CANCELLING,
+    MESSAGES,
+    QUEUED,
+    STATUSES,
+    Event,
+    JobState,
+)
 from siger_gateway.telemetry.log import utc_timestamp
 
 PATH: Final = "/api/v1/jobs"
-ADMIN: Final = "admin"
-"""The role with which one sees and cancels the jobs of all."""
 HEARTBEAT: Final = 15.0
 """Seconds of silence after which an event stream gets a comment, so that nobody closes it."""
 RETRY: Final = 2000
@@ -59,41 +63,35 @@ class _JobsEndpoint(ApiHandler):
 
     queue: JobQueue
     ledger: Ledger
-    user: str
-    """Who asks: the ``user_id`` of the jobs that are submitted."""
-    owner: str | None
-    """Whose jobs there are for the caller; None: everybody's."""
+    actor: Actor
 
     def initialize(self, queue: JobQueue | None, ledger: Ledger | None) -> None:
         self._watch: Watch | None = None
+        self._has_client = True
         if queue is not None and ledger is not None and queue.enabled:
             self.queue, self.ledger = queue, ledger
 
     def prepare(self) -> None:
         if not hasattr(self, "queue"):
             raise GatewayError("jobs_disabled")
-        self.user, self.owner = _who(self.request.connection)
+        caller = self.caller
+        self.actor = UNRESTRICTED if caller is None else actor(caller.user, caller.roles)
 
     def arguments(self, name: str) -> list[str]:
         """The values of a parameter of the query string."""
         return query.values(name, self.request.query_arguments)
 
-    async def check_owner(self, job_id: str) -> None:
-        """Before anything is waited for, or done, about a job: that the caller may see it.
-
-        :raises GatewayError: ``not_found``, as if there were no such job.
-        """
-        if self.owner is not None:
-            await self.ledger.get(job_id, self.owner)
-
-    @contextlib.contextmanager
-    def watching(self, job_id: str) -> Any:
-        """A watch that is closed when the client goes away."""
-        with self.ledger.watch(job_id) as watch:
+    @contextlib.asynccontextmanager
+    async def watching(self, job_id: str) -> AsyncIterator[Watch]:
+        """A watch that is closed when the client goes away, or has gone during the look-up."""
+        async with self.ledger.watch(job_id, self.actor) as watch:
             self._watch = watch
+            if not self._has_client:
+                watch.close()
             yield watch
 
     def on_connection_close(self) -> None:
+        self._has_client = False
         if self._watch is not None:
             self._watch.close()
 
@@ -107,7 +105,7 @@ class JobsHandler(_JobsEndpoint):
             raise GatewayError("unsupported_media_type")
         key = query.idempotency_key(self.request.headers.get_list("Idempotency-Key"))
         request = parse_body(self.request.body, self.queue.config.types)
-        receipt = await self.queue.submit(request, user_id=self.user, idempotency_key=key)
+        receipt = await self.queue.submit(request, user_id=self.actor.user_id, idempotency_key=key)
         self.set_header("Location", f"{PATH}/{receipt.job_id}")
         document = {
             "job_id": receipt.job_id,
@@ -120,19 +118,15 @@ class JobsHandler(_JobsEndpoint):
     async def get(self) -> None:
         arguments = self.arguments
         limit = query.whole("limit", arguments("limit"), 1, query.MAX_LIMIT)
-        owners = query.users("user", arguments("user"))
-        if self.owner is not None:
-            if owners - {self.owner}:
-                raise GatewayError("forbidden", "Only admins see the jobs of others.")
-            owners = frozenset({self.owner})
         before = query.whole("cursor", arguments("cursor"), 1, query.MAX_SEQUENCE)
         jobs, cursor = await self.ledger.list(
+            self.actor,
             limit=limit or query.DEFAULT_LIMIT,
             before=before,
             statuses=query.one_of("status", arguments("status"), STATUSES),
             types=query.tokens("type", arguments("type")),
             tags=query.texts("tag", arguments("tag")),
-            owners=owners,
+            users=query.users("user", arguments("user")),
         )
         if cursor is not None:
             kept = [
@@ -158,11 +152,10 @@ class JobHandler(_JobsEndpoint):
                 self.set_header("Preference-Applied", f"wait={wait:.0f}")
         if wait:
             seen = query.entity_tag(self.request.headers.get("If-None-Match", ""))
-            await self.check_owner(job_id)
-            with self.watching(job_id) as watch:
+            async with self.watching(job_id) as watch:
                 job = await self.ledger.changed(watch, seen, wait)
         else:
-            job = await self.ledger.get(job_id, self.owner)
+            job = await self.ledger.get(job_id, self.actor)
         self.set_header("ETag", f'"{job.event_seq}"')
         self.set_header("Cache-Control", "no-cache")
         if self.check_etag_header():
@@ -176,7 +169,7 @@ class JobHandler(_JobsEndpoint):
 
     async def delete(self, path_id: str) -> None:
         job_id = parse_job_id(path_id)
-        job = await self.ledger.cancel(job_id, user_id=self.user, owner=self.owner)
+        job = await self.ledger.cancel(job_id, self.actor)
         document = {
             "job_id": job_id,
             "status": CANCELLING,
@@ -197,9 +190,8 @@ class JobEventsHandler(_JobsEndpoint):
         job_id = parse_job_id(path_id)
         last_id = self.request.headers.get("Last-Event-ID", "")
         after = query.whole("Last-Event-ID", [last_id] if last_id else [], 0, query.MAX_SEQUENCE)
-        await self.check_owner(job_id)
-        with self.watching(job_id) as watch:
-            after = await self._resume_at(job_id, after or 0)
+        async with self.watching(job_id) as watch:
+            after = await self._resume_at(watch.job, after or 0)
             if after is None:
                 self.set_status(204)
                 return
@@ -214,29 +206,14 @@ class JobEventsHandler(_JobsEndpoint):
                         self.write(b": still here\n\n" if event is None else _frame(job_id, event))
                         await self.flush()  # waits for a client that reads slowly
 
-    async def _resume_at(self, job_id: str, after: int) -> int | None:
+    async def _resume_at(self, known: JobState, after: int) -> int | None:
         """The sequence to go on after; None when the client has seen the end of the job."""
-        job: JobState | None = await self.ledger.get(job_id)
-        if job is not None and after > job.event_seq:  # seen at a gateway that has read further?
-            job = await self.queue.find(job_id)
+        job: JobState | None = known
+        if after > known.event_seq:  # seen at a gateway that has read further?
+            job = await self.queue.find(known.job_id, self.actor)
         if job is None or after > job.event_seq:
             return 0  # not an id of this job's events: tell everything
         return None if job.is_terminal and after == job.event_seq else after
-
-
-def _who(connection: object) -> tuple[str, str | None]:
-    """The user, and whose jobs there are for it; see ``_JobsEndpoint``.
-
-    :raises GatewayError: ``forbidden``: the user has the name that stands for nobody, and would be
-        taken for everybody who has shown nothing.
-    """
-    caller = connection.context.caller if isinstance(connection, TornadoConsumer) else None
-    if caller is None:  # nobody is asked who he is, so all is everybody's
-        return ANONYMOUS, None
-    if caller.user == ANONYMOUS:
-        raise GatewayError("forbidden", f'A user cannot be called "{ANONYMOUS}" here.')
-    user = caller.user or ANONYMOUS
-    return user, None if ADMIN in caller.roles else user
 
 
 def job_document(job: JobState) -> dict[str, Any]:
@@ -247,10 +224,10 @@ def job_document(job: JobState) -> dict[str, Any]:
         "timestamp": utc_timestamp(job.timestamp),
         "message": job.message or MESSAGES[job.status],
         "type": job.type,
+        **({"user_id": job.user_id} if job.user_id else {}),
         "name": job.name,
         "priority": job.priority,
         "tags": list(job.tags),
-        "user_id": job.user_id,
         "submitted_at": utc_timestamp(job.submitted_at),
     }
     _add(document, job)

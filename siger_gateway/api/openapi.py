@@ -17,7 +17,8 @@ from siger_gateway.api import query
 from siger_gateway.api.handler import ApiHandler
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS
 from siger_gateway.jobs.job import JobRequest
-from siger_gateway.jobs.status import CANCELLING, QUEUED, STATUSES
+from siger_gateway.jobs.ownership import ADMIN
+from siger_gateway.jobs.status import CANCELLING, MAX_USER, QUEUED, STATUSES
 
 _TEXT: Final = {"type": "string"}
 _TIME: Final = {"type": "string", "format": "date-time"}
@@ -63,10 +64,7 @@ def document() -> dict[str, Any]:
                 "get": _guarded(_get()),
                 "delete": _guarded(_cancel()),
             },
-            "/api/v1/jobs/{job_id}/events": {
-                "parameters": [_job_id()],
-                "get": _guarded(_events()),
-            },
+            "/api/v1/jobs/{job_id}/events": {"parameters": [_job_id()], "get": _guarded(_events())},
         },
         "components": {
             "schemas": {
@@ -90,31 +88,15 @@ def document() -> dict[str, Any]:
                     required=["status"],
                 ),
             },
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
             "headers": {
                 "X-Request-ID": {"description": "Names this exchange in logs.", "schema": _TEXT}
             },
+            "securitySchemes": {
+                "bearerAuth": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "apiKeyAuth": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
     }
-
-
-def _guarded(operation: dict[str, Any]) -> dict[str, Any]:
-    """``operation``, with what ``jobs.auth`` and ``jobs.rate_limit`` add where they are set."""
-    refused = _problem("No credentials, or bad ones; only where jobs.auth asks for them.")
-    refused["headers"]["WWW-Authenticate"] = {"description": "What to send.", "schema": _TEXT}
-    limited = _problem("rate_limited, too_many_concurrent")
-    limited["headers"]["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
-    responses = {
-        **operation["responses"],
-        "401": refused,
-        "403": _problem("forbidden, address_denied, auth_refused"),
-        "429": limited,
-    }
-    security: list[dict[str, list[str]]] = [{}, {"bearer": []}, {"apiKey": []}]
-    return {**operation, "security": security, "responses": dict(sorted(responses.items()))}
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -162,10 +144,10 @@ def _job() -> dict[str, Any]:
         "name": _TEXT,
         "priority": {"type": "integer", "minimum": 0, "maximum": 100},
         "tags": {"type": "array", "items": _TEXT},
-        "user_id": {**_TEXT, "description": "Who has submitted it; anonymous: nobody known."},
         "submitted_at": _TIME,
     }
-    return _object({**always, **_OUTCOME}, required=list(always))
+    owner = {"user_id": {**_TEXT, "description": "Whose job it is, where that is known."}}
+    return _object({**always, **owner, **_OUTCOME}, required=list(always))
 
 
 def _problem_schema() -> dict[str, Any]:
@@ -207,9 +189,34 @@ def _problem(reasons: str) -> dict[str, Any]:
 
 
 def _unavailable() -> dict[str, Any]:
-    response = _problem("The queue cannot do this now: queue_…, ledger_not_ready, jobs_disabled.")
+    return _retryable(
+        "The queue cannot do this now: queue_…, ledger_not_ready, jobs_disabled; or it cannot be "
+        "found out who asks: auth_unavailable."
+    )
+
+
+def _retryable(reasons: str) -> dict[str, Any]:
+    response = _problem(reasons)
     response["headers"]["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return response
+
+
+def _guarded(operation: dict[str, Any]) -> dict[str, Any]:
+    """An operation on jobs, with what depends on who asks: whether one has to say so, and how often
+    one may ask, is the operator's decision."""
+    unauthenticated = _problem("unauthenticated, bad_credentials, token_…, api_key_…")
+    unauthenticated["headers"]["WWW-Authenticate"] = {
+        "description": "How to say who one is (RFC 9110 section 11.6.1).",
+        "schema": _TEXT,
+    }
+    refusals = {
+        "401": unauthenticated,
+        "403": _problem("forbidden, address_denied, origin_denied, auth_refused"),
+        "429": _retryable("rate_limited, too_many_concurrent"),
+    }
+    responses = dict(sorted({**operation["responses"], **refusals}.items()))
+    security: list[dict[str, list[str]]] = [{}, {"bearerAuth": []}, {"apiKeyAuth": []}]
+    return {**operation, "security": security, "responses": responses}
 
 
 def _parameter(
@@ -295,11 +302,12 @@ def _list() -> dict[str, Any]:
         "maximum": query.MAX_LIMIT,
         "default": query.DEFAULT_LIMIT,
     }
-    user = {"type": "string", "pattern": f"^{query.VISIBLE}$", "maxLength": query.MAX_USER}
+    user = {"type": "string", "pattern": f"^{query.VISIBLE}$", "maxLength": MAX_USER}
     return {
         "summary": "List jobs, newest first.",
         "description": "The jobs in the gateway's memory (`jobs.ledger_jobs`); older ones are "
-        "still found by id.",
+        "still found by id. With authentication on: one's own, and everybody's for the role "
+        f"`{ADMIN}`. A job of somebody else is answered as one that does not exist.",
         "parameters": [
             several("status", "One of these.", {"enum": list(STATUSES)}),
             several(
@@ -311,7 +319,7 @@ def _list() -> dict[str, Any]:
                 {"type": "string", "pattern": f"^{query.TAG}$"},
                 maxItems=query.MAX_TAGS,
             ),
-            several("user", "Of one of these; others than oneself for admins only.", user),
+            several("user", "Of one of these, as far as one may see them.", user),
             _parameter("limit", "query", "Jobs on a page.", limit),
             _parameter(
                 "cursor",

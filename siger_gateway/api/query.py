@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.jobs.status import MAX_USER
 
 MAX_WAIT: Final = 60.0
 """Seconds that a long poll may ask for: proxies in between cut at about that."""
@@ -21,8 +22,6 @@ MAX_TAGS: Final = 32
 """Tags that a listing may ask for: as many as a job has."""
 MAX_KEY: Final = 255
 """Characters of an ``Idempotency-Key``."""
-MAX_USER: Final = 256
-"""Characters of a user, as in ``filters.claims``."""
 MAX_SEQUENCE: Final = 10**18 - 1
 """Above every sequence that a stream comes to: at a million messages a second, in 30,000 years."""
 

@@ -6,6 +6,9 @@ millisecond ago) is read from the stream. What this gateway has stored itself is
 answer: an answer waits until the reader has come to the last sequence that was confirmed here.
 While NATS is away the known jobs are still answered, as they were.
 
+Every question is put by an ``Actor`` and answered from the jobs that this one may see. A job of
+somebody else is looked for in the stream, as one that does not exist, and as little is found.
+
 Who waits for news of a job holds a ``Watch``: a bounded list of its events. When it overflows, or
 when the job is not in memory, the watch only notes that something was lost, and the events are
 read from the stream again; so a slow reader costs a bounded amount of memory and misses nothing.
@@ -18,14 +21,15 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 import orjson
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.jobs.connection import end
-from siger_gateway.jobs.job import ANONYMOUS, no_such_job
+from siger_gateway.jobs.job import no_such_job
+from siger_gateway.jobs.ownership import Actor
 from siger_gateway.jobs.projection import Outcome, Projection
 from siger_gateway.jobs.queue import KEEP_DETAILS, JobQueue, unavailable
 from siger_gateway.jobs.reader import Reader
@@ -46,12 +50,17 @@ _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """News of one job. ``lost`` says that ``events`` is not all of it (true at first)."""
+    """News of one job. ``lost`` says that ``events`` is not all of it (true at first).
 
-    __slots__ = ("_news", "closed", "events", "job_id", "lost")
+    :param job: the job as it stood when the watch began.
+    :param actor: who watches, and may see the job.
+    """
 
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
+    __slots__ = ("_news", "actor", "closed", "events", "job", "lost")
+
+    def __init__(self, job: JobState, actor: Actor) -> None:
+        self.job = job
+        self.actor = actor
         self.events: deque[Event] = deque()
         self.lost = True
         self.closed = False
@@ -145,19 +154,20 @@ class Ledger:
         if self._task is not None:
             await end([self._task])
 
-    async def get(self, job_id: str, owner: str | None = None) -> JobState:
+    async def get(self, job_id: str, actor: Actor) -> JobState:
         """A job as it stands now.
 
         :param job_id: in canonical form, from ``parse_job_id``.
-        :param owner: who may see it; a job of somebody else is as none. None: everybody may.
-        :raises GatewayError: ``not_found``; ``queue_unavailable``: not known here, and the stream
-            cannot be asked.
+        :raises GatewayError: ``not_found``, also when ``actor`` may not see it;
+            ``queue_unavailable``: not known here, and the stream cannot be asked.
         """
         is_settled = await self._settle()
         job = self._jobs.get(job_id) if is_settled and self.ready else None
+        if job is None or not actor.may_see(job):
+            # For a foreign job too, so that it takes as long as one that does not exist, and
+            # cannot be told from it while NATS is away.
+            job = await self._queue.find(job_id, actor)
         if job is None:
-            job = await self._queue.find(job_id)
-        if job is None or (owner is not None and job.user_id != owner):
             raise no_such_job()
         return job
 
@@ -175,18 +185,20 @@ class Ledger:
 
     async def list(
         self,
+        actor: Actor,
         *,
         limit: int,
         before: int | None = None,
         statuses: frozenset[str] = frozenset(),
         types: frozenset[str] = frozenset(),
         tags: frozenset[str] = frozenset(),
-        owners: frozenset[str] = frozenset(),
+        users: frozenset[str] = frozenset(),
     ) -> tuple[list[JobState], int | None]:
-        """The newest jobs in memory that match, and where the next page begins (None: nowhere).
+        """The newest jobs in memory that match and that ``actor`` may see, and where the next page
+        begins (None: nowhere).
 
         :param before: only jobs submitted before the one with this sequence.
-        :param statuses: one of these; empty: any. ``types`` and ``owners`` likewise.
+        :param statuses: one of these; empty: any. ``types`` and ``users`` likewise.
         :param tags: all of these.
         :raises GatewayError: ``ledger_not_ready`` or ``queue_unavailable``.
         """
@@ -198,14 +210,14 @@ class Ledger:
 
         def wanted(job: JobState) -> bool:
             return (
-                (not owners or job.user_id in owners)
+                (not users or job.user_id in users)
                 and (not statuses or job.status in statuses)
                 and (not types or job.type in types)
                 and (not tags or tags.issubset(job.tags))
             )
 
         page: list[JobState] = []
-        for job in self._jobs.newest(wanted, before, SCAN):
+        for job in self._jobs.newest(actor.sees, wanted, before, SCAN):
             if job is None:
                 await asyncio.sleep(0)
             elif len(page) == limit:
@@ -214,20 +226,15 @@ class Ledger:
                 page.append(job)
         return page, None
 
-    async def cancel(
-        self, job_id: str, *, user_id: str = ANONYMOUS, owner: str | None = None
-    ) -> JobState:
-        """Asks for a job to be cancelled; once more does nothing more.
-
-        :param user_id: who asks.
-        :param owner: as for ``get``.
+    async def cancel(self, job_id: str, actor: Actor) -> JobState:
+        """Asks, in the name of ``actor``, for a job to be cancelled; once more does nothing more.
 
         :raises GatewayError: ``conflict``: it has ended; or as ``get`` and ``JobQueue.submit``.
         """
-        job = await self.get(job_id, owner)
+        job = await self.get(job_id, actor)
         if not job.is_terminal and job.status != CANCELLING:
-            seq = await self._queue.cancel(job_id, user_id=user_id)
-            job = await self.get(job_id)
+            seq = await self._queue.cancel(job_id, user_id=actor.user_id)
+            job = await self.get(job_id, actor)
             if job.is_terminal and job.event_seq > seq:  # it ended after the request: accepted
                 return job
         if job.is_terminal:
@@ -242,7 +249,7 @@ class Ledger:
         """
         deadline = asyncio.get_running_loop().time() + timeout
         watch.clear()
-        job = await self.get(watch.job_id)
+        job = await self.get(watch.job.job_id, watch.actor)
         if seen is None:
             seen = job.event_seq
         while job.event_seq == seen and not job.is_terminal and not watch.closed:
@@ -250,7 +257,7 @@ class Ledger:
             if left <= 0 or not await watch.wait(left):
                 break
             watch.events.clear()
-            job = await self.get(watch.job_id)
+            job = await self.get(watch.job.job_id, watch.actor)
         return job
 
     async def events(
@@ -268,7 +275,7 @@ class Ledger:
                 watch.clear()
                 before = after
                 try:
-                    async with contextlib.aclosing(self._past(watch.job_id)) as past:
+                    async with contextlib.aclosing(self._past(watch)) as past:
                         async for event in past:
                             if event.seq > after:
                                 after = event.seq
@@ -291,10 +298,13 @@ class Ledger:
             if not watch.lost and not watch.closed and not await watch.wait(idle):
                 yield None
 
-    @contextlib.contextmanager
-    def watch(self, job_id: str) -> Iterator[Watch]:
-        """Collects the events of a job from now on, for as long as the context lasts."""
-        watch = Watch(job_id)
+    @contextlib.asynccontextmanager
+    async def watch(self, job_id: str, actor: Actor) -> AsyncIterator[Watch]:
+        """Collects the events of a job from now on, for as long as the context lasts.
+
+        :raises GatewayError: as ``get``, before anything is collected.
+        """
+        watch = Watch(await self.get(job_id, actor), actor)
         watch.closed = self._released
         self._watches.setdefault(job_id, set()).add(watch)
         try:
@@ -305,13 +315,16 @@ class Ledger:
             if not watches:
                 del self._watches[job_id]
 
-    async def _past(self, job_id: str) -> AsyncGenerator[Event, None]:
-        """The legal events that are stored now."""
+    async def _past(self, watch: Watch) -> AsyncGenerator[Event, None]:
+        """The legal events of the watched job that are stored now."""
+        job_id = watch.job.job_id
         job: JobState | None = None
         async with contextlib.aclosing(self._queue.job_messages(job_id)) as messages:
             async for message in messages:
                 if job is None:
                     job = submitted(job_id, message.data, message.seq, message.stored_at)
+                    if not watch.actor.may_see(job):  # the stream is another one
+                        raise no_such_job()
                     yield Event(message.seq, QUEUED, job.timestamp)
                     continue
                 event = event_of(self._queue.subjects, message)

@@ -96,10 +96,17 @@ class Projection:
             self._drop(oldest)
 
     def newest(
-        self, wanted: Callable[[JobState], bool], before: int | None, scan: int
+        self,
+        owner: str | None,
+        wanted: Callable[[JobState], bool],
+        before: int | None,
+        scan: int,
     ) -> Iterator[JobState | None]:
         """The wanted jobs, newest first.
 
+        :param owner: only this user's jobs; None: everybody's. Of all conditions the one that
+            leaves the fewest, and that most listings have: so it is looked at first, and without
+            a call for every job.
         :param before: only jobs with a smaller sequence than this.
         :param scan: after as many jobs were looked at, None is yielded once, for the caller to
             let others work; the iteration survives whatever changes meanwhile.
@@ -108,17 +115,18 @@ class Projection:
             order = self._order
             index = len(order) if before is None else bisect_left(order, before, key=_by_seq)
             stop = max(self._head, index - scan)
-            for position in range(index - 1, stop - 1, -1):
-                job = order[position]
-                before = job.seq
+            piece = order[stop:index]
+            if not piece:
+                return
+            before = piece[0].seq  # where to go on, also when the order is compacted meanwhile
+            if owner is not None:
+                piece = [job for job in piece if job.user_id == owner]
+            for job in reversed(piece):
                 if not job.dropped and wanted(job):
                     yield job
-                    if order is not self._order:  # compacted meanwhile: find the place again
-                        break
-            else:
-                if stop <= self._head:
-                    return
-                yield None
+            if stop <= self._head:
+                return
+            yield None
 
     def clear(self) -> None:
         """Forgets everything: the stream is another one."""

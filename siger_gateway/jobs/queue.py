@@ -31,7 +31,8 @@ from siger_gateway.config.schema import JobsConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.jobs import stream
 from siger_gateway.jobs.connection import Connection, NoAnswer, NotConnected, SetUpFailed, end
-from siger_gateway.jobs.job import ANONYMOUS, JobRequest, derived_job_id, new_job_id
+from siger_gateway.jobs.job import JobRequest, derived_job_id, new_job_id
+from siger_gateway.jobs.ownership import Actor
 from siger_gateway.jobs.status import JobState
 from siger_gateway.telemetry.log import utc_timestamp
 from siger_gateway.telemetry.metrics import Metrics
@@ -109,10 +110,11 @@ class JobQueue:
         await self.connection.close()
 
     async def submit(
-        self, request: JobRequest, *, user_id: str = ANONYMOUS, idempotency_key: str | None = None
+        self, request: JobRequest, *, user_id: str, idempotency_key: str | None = None
     ) -> Receipt:
         """Stores a job.
 
+        :param user_id: whose job it will be; a key is good for one user's jobs only.
         :raises GatewayError: ``queue_unavailable``, ``queue_overflow``, ``queue_refused``,
             ``queue_ambiguous`` (with ``job_id``), ``idempotency_mismatch``, ``body_too_large``.
         """
@@ -139,9 +141,10 @@ class JobQueue:
         self._metrics.job_submitted(request.type)
         return Receipt(job_id, now)
 
-    async def cancel(self, job_id: str, *, user_id: str = ANONYMOUS) -> int:
+    async def cancel(self, job_id: str, *, user_id: str) -> int:
         """Stores a request to cancel a job; the sequence that it got.
 
+        :param user_id: who asks. Whether they may is for the caller to know.
         :raises GatewayError: as ``submit``.
         """
         document = {"job_id": job_id, "user_id": user_id, "timestamp": utc_timestamp()}
@@ -155,14 +158,15 @@ class JobQueue:
             _refused(ack["error"])
         return int(ack["seq"])
 
-    async def find(self, job_id: str) -> JobState | None:
-        """The state of a job from the stream itself, however old it is; None: no such job.
+    async def find(self, job_id: str, actor: Actor) -> JobState | None:
+        """The state of a job from the stream itself, however old it is; None: no such job, or none
+        that ``actor`` may see.
 
         :raises GatewayError: ``queue_unavailable``.
         """
         with self._reading():
             client = self.connection.client()
-            return await stream.read_job(client, self.subjects, job_id, KEEP_DETAILS)
+            return await stream.read_job(client, self.subjects, job_id, KEEP_DETAILS, actor)
 
     async def message_at(self, seq: int) -> stream.Stored | None:
         """The message with that sequence; None when it is past its retention.

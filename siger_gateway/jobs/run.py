@@ -17,10 +17,12 @@ from typing import Any, Final, Protocol
 
 import nats.errors
 import orjson
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from siger_gateway.jobs import stream
 from siger_gateway.jobs.connection import Connection, NoAnswer, NotConnected
+from siger_gateway.jobs.ownership import UNRESTRICTED
 from siger_gateway.jobs.status import (
     CANCELLED,
     CANCELLING,
@@ -304,16 +306,19 @@ class Run:
                     last = await stream.last_event(client, self._host.subjects, self.job_id)
                     if last is None:
                         return JobState(self.job_id, 1, 0.0)
-                return await stream.read_job(client, self._host.subjects, self.job_id, 0)
+                return await self._read(client)
             except (nats.errors.Error, TimeoutError, NotConnected):
                 await asyncio.sleep(RETRY)
 
     async def _look_for_cancel(self) -> None:
         with contextlib.suppress(nats.errors.Error, TimeoutError, NotConnected):
             client = await self._host.connection.wait()
-            state = await stream.read_job(client, self._host.subjects, self.job_id, 0)
+            state = await self._read(client)
             if state is not None and state.status == CANCELLING:
                 self.cancel()
+
+    async def _read(self, client: Client) -> JobState | None:
+        return await stream.read_job(client, self._host.subjects, self.job_id, 0, UNRESTRICTED)
 
     async def _sign(self) -> None:
         """A sign of life; without a connection there is nobody to hear it."""

@@ -62,6 +62,9 @@ MESSAGES: Final = {
 MAX_TEXT: Final = 1024
 """Characters of a message or a worker's name that are kept."""
 
+MAX_USER: Final = 256
+"""Characters of a user's name: as many as a token may hold (``filters.claims.NAME_LENGTH``)."""
+
 YEAR_9999: Final = 253_370_764_800
 """Seconds from 1970 to the last year that can be written; beyond it a timestamp is nonsense."""
 
@@ -92,8 +95,8 @@ class JobState:
 
     ``submitted_at`` is what the job document says, ``stored_at`` when the stream stored it, both
     in seconds since 1970. ``seq`` is the submit message's sequence, ``event_seq`` the last legal
-    event's. ``user_id`` is who has submitted it; "": the submit message does not say, so that it is
-    nobody's. ``details_seq`` names the event whose details were too long to keep (0: none was).
+    event's. ``details_seq`` names the event whose details were too long to keep (0: none was).
+    ``user_id`` is whose job it is; empty: nobody's.
     """
 
     __slots__ = (
@@ -126,18 +129,18 @@ class JobState:
         stored_at: float,
         *,
         type: str = "",
+        user_id: str = "",
         name: str = "",
         tags: tuple[str, ...] = (),
         priority: int = 0,
         submitted_at: float | None = None,
-        user_id: str = "",
     ) -> None:
         self.job_id = job_id
-        self.user_id = user_id
         self.seq = self.event_seq = seq
         self.stored_at = stored_at
         self.submitted_at = self.timestamp = stored_at if submitted_at is None else submitted_at
         self.type = type
+        self.user_id = user_id
         self.name = name
         self.tags = tags
         self.priority = priority
@@ -197,11 +200,11 @@ def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
         seq,
         stored_at,
         type=_shared(document.get("type")),
+        user_id=_user(document.get("user_id")),
         name=_text(document.get("name")),
         tags=tuple(_shared(tag) for tag in tags) if isinstance(tags, list) else (),
         priority=priority if type(priority) is int and 0 <= priority <= 100 else 0,
         submitted_at=_moment(submitted_at),
-        user_id=_shared(document.get("user_id")),
     )
 
 
@@ -247,6 +250,11 @@ def _text(value: Any) -> str:
 def _shared(value: Any) -> str:
     """A text that many jobs have in common, held once."""
     return sys.intern(_text(value))
+
+
+def _user(value: Any) -> str:
+    """A user's name, held once. What cannot be one is none: cut to size it could be another's."""
+    return sys.intern(value) if isinstance(value, str) and len(value) <= MAX_USER else ""
 
 
 def _moment(value: Any) -> float | None:

@@ -26,6 +26,7 @@ from nats.js import api
 from siger_gateway.config.schema import JobsConfig
 from siger_gateway.jobs.connection import SetUpFailed
 from siger_gateway.jobs.job import LANES
+from siger_gateway.jobs.ownership import Actor
 from siger_gateway.jobs.status import Event, JobState, cancel_requested, reported, submitted
 
 DUPLICATE_WINDOW: Final = 120.0
@@ -265,13 +266,19 @@ def event_of(subjects: Subjects, message: Stored) -> Event | None:
 
 
 async def read_job(
-    client: Client, subjects: Subjects, job_id: str, keep_details: int
+    client: Client, subjects: Subjects, job_id: str, keep_details: int, actor: Actor
 ) -> JobState | None:
-    """The state of a job, from the stream alone; None when the stream does not hold the job."""
+    """The state of a job, from the stream alone.
+
+    None when the stream does not hold the job, and after the same one request when ``actor`` may
+    not see it.
+    """
     message = await submit_message(client, subjects, job_id)
     if message is None:
         return None
     state = submitted(job_id, message.data, message.seq, message.stored_at)
+    if not actor.may_see(state):
+        return None
     async with contextlib.aclosing(history(client, subjects, job_id, message.seq)) as messages:
         async for message in messages:
             event = event_of(subjects, message)

@@ -11,6 +11,7 @@ import jsonschema
 import orjson
 import pytest
 
+from siger_gateway.api.openapi import document
 from siger_gateway.errors import GatewayError
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.jobs.worker import Job, JobContext, Worker
@@ -415,8 +416,8 @@ async def test_without_a_nats_address_there_are_no_jobs() -> None:
 
 
 async def test_answers_are_as_the_openapi_document_says(gateway: JobsGateway) -> None:
-    document = (await gateway.call("GET", "/openapi.json")).json
-    assert document["openapi"] == "3.1.0"
+    description = (await gateway.call("GET", "/openapi.json")).json
+    assert description["openapi"] == "3.1.0"
     job_id = await gateway.submit(tags=["a"])
     await gateway.report(job_id, status="completed", result={"a": 1}, progress=100)
     await gateway.until(job_id, "completed")
@@ -435,12 +436,34 @@ async def test_answers_are_as_the_openapi_document_says(gateway: JobsGateway) ->
         ("get", "/openapi.json", "", None, {}),
     ]
     for method, path, argument, body, headers in calls:
-        described = document["paths"][path][method]["responses"]
+        described = description["paths"][path][method]["responses"]
         target = path.replace("{job_id}", argument) if "{" in path else path + argument
         answer = await gateway.call(method.upper(), target, body, headers)
         response = described[str(answer.status)]
         content = response["content"][answer.headers["Content-Type"].split(";")[0]]
-        jsonschema.validate(answer.json, {**document, **content["schema"]})
+        jsonschema.validate(answer.json, {**description, **content["schema"]})
+
+
+def test_every_operation_on_jobs_says_what_depends_on_who_asks() -> None:
+    described = document()
+    schemes = described["components"]["securitySchemes"]
+    operations = [
+        operation
+        for path, item in described["paths"].items()
+        for method, operation in item.items()
+        if path.startswith(JOBS) and method != "parameters"
+    ]
+    assert len(operations) == 5
+    for operation in operations:
+        responses = operation["responses"]
+        assert operation["security"][0] == {}  # an operator may ask nobody
+        assert {name for one in operation["security"] for name in one} == set(schemes)
+        assert "WWW-Authenticate" in responses["401"]["headers"]
+        assert "Retry-After" in responses["429"]["headers"]
+        assert {"401", "403", "429", "503"} <= set(responses)
+        for status in ("401", "403", "429"):
+            assert list(responses[status]["content"]) == ["application/problem+json"]
+    assert "security" not in described["paths"]["/health"]["get"]
 
 
 def test_every_reason_that_jobs_use_is_in_the_table() -> None:

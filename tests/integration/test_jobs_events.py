@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from siger_gateway.jobs.ownership import UNRESTRICTED
 from tests.jobs_gateway import BOUND, JobsGateway, eventually
 from tests.nats_server import NatsServer
 
@@ -121,7 +122,7 @@ async def test_a_slow_reader_misses_nothing_and_holds_no_more_than_the_bound(
 ) -> None:
     monkeypatch.setattr("siger_gateway.jobs.ledger.WATCH_EVENTS", 4)
     job_id = await gateway.submit()
-    with gateway.ledger.watch(job_id) as watch:
+    async with gateway.ledger.watch(job_id, UNRESTRICTED) as watch:
         events = gateway.ledger.events(watch, 0, BOUND)
         first = await anext(events)
         assert first is not None

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from siger_gateway.jobs.ownership import UNRESTRICTED
 from siger_gateway.jobs.worker import Job, JobContext, Worker
 from tests.jobs_gateway import BOUND, JOBS, JobsGateway, eventually, working
 from tests.nats_server import NatsServer
@@ -126,7 +127,7 @@ async def test_every_accepted_job_survives_kill_9_exactly_once(
     assert await submitted_ids(gateway) == Counter(accepted)
     await gateway.live()
     for job_id in accepted:
-        assert (await gateway.ledger.get(job_id)).status == "queued"
+        assert (await gateway.ledger.get(job_id, UNRESTRICTED)).status == "queued"
     assert len(gateway.ledger) == len(accepted)
 
 

@@ -1,30 +1,44 @@
-"""Whose job it is: users see and cancel their own, admins all, and nobody learns of the others."""
+"""Whose jobs a whole gateway shows and cancels: tokens, a real process and a real NATS server.
+
+What the handlers do with a caller, and what others must not learn, is in ``test_jobs_owners``;
+here it is that the caller is the user of the token, on every way to a job.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import nats as nats_client
 import pytest
 
 from siger_gateway.filters.tokens import mint
 from tests.conftest import Serve
+from tests.jobs_gateway import JOBS
 from tests.nats_server import NatsServer
 from tests.running import Answer, RunningGateway, eventually
 
-SECRET = "q7Zr8vN1xYw5tBf7mLd0pHs9uCg2aEj4oRi6nTzXyVk"
-JOBS = "/api/v1/jobs"
+SECRET = "0QmTz7vYp3Lr9sXwK2dHn8cB5fJg1aUe6iRoVtEyMqNxZhWk"
+TOKENS = f"auth: {{jwt: {{secret: {SECRET}, algorithms: [HS256]}}}}\n"
+ASKING = [("GET", ""), ("GET", "?wait=60s"), ("GET", "/events"), ("DELETE", "")]
+"""Every way to ask for one job: a long poll or an event stream that were let in would not end."""
 
 
-def as_user(user: str, role: str = "user") -> str:
-    token = mint(user, role, SECRET, "HS256", 3600.0, "", "", time.time())
-    return f"Authorization: Bearer {token}"
+def token(user: str, role: str = "user") -> str:
+    """The ``Authorization`` of a user."""
+    minted = mint(user, role, SECRET, "HS256", 600.0, "", "", time.time())
+    return f"Authorization: Bearer {minted}"
 
 
-ALICE, BOB, ADMIN = as_user("alice"), as_user("bob"), as_user("root", "admin")
+ALICE = token("alice")
+BOB = token("bob")
+ADMIN = token("root", "admin")
 NOBODY = "X-User-ID: alice"
+"""No credentials, and a field that only the gateway may send."""
 
 
 @pytest.fixture
@@ -33,137 +47,176 @@ def nats() -> Iterator[NatsServer]:
         yield server
 
 
-def config(nats: NatsServer, auth: str) -> str:
-    return (
-        f"nats_address: 127.0.0.1:{nats.port}\nauth: {{jwt: {{secret: {SECRET}}}}}\n"
-        f"jobs: {{auth: {auth}}}\n"
-    )
+def configured(nats: NatsServer, jobs: str) -> str:
+    return f'{TOKENS}consul_address: ""\nnats_address: {nats.address}\njobs: {{{jobs}}}\n'
 
 
-async def start(serve: Serve, nats: NatsServer, auth: str = "required") -> RunningGateway:
-    gateway = await serve(config(nats, auth))
+async def connected(gateway: RunningGateway) -> RunningGateway:
+    """The gateway once it can take jobs and list them."""
 
-    async def ready() -> bool:
+    async def is_ready() -> bool:
         return (await gateway.get(JOBS, ADMIN)).status == 200
 
-    await eventually(ready)
+    await eventually(is_ready)
     return gateway
 
 
-async def submit(gateway: RunningGateway, *fields: str) -> Answer:
-    body = json.dumps({"type": "train", "name": "n"}).encode()
-    return await gateway.request(
-        f"POST {JOBS}", "Content-Type: application/json", *fields, body=body
+@pytest.fixture
+async def gateway(serve: Serve, nats: NatsServer) -> RunningGateway:
+    return await connected(await serve(configured(nats, "auth: required")))
+
+
+async def submit(gateway: RunningGateway, who: str, *fields: str) -> str:
+    answer = await gateway.request(
+        f"POST {JOBS}",
+        who,
+        "Content-Type: application/json",
+        *fields,
+        body=b'{"type":"train","name":"a job"}',
     )
-
-
-async def submitted(gateway: RunningGateway, *fields: str) -> str:
-    answer = await submit(gateway, *fields)
     assert answer.status == 202, answer
     return str(answer.json["job_id"])
 
 
-def without_id(answer: Answer) -> dict[str, Any]:
-    return {k: v for k, v in answer.json.items() if k not in ("request_id", "instance")}
-
-
 async def listed(gateway: RunningGateway, who: str, query: str = "") -> list[str]:
     answer = await gateway.get(JOBS + query, who)
-    assert answer.status == 200
+    assert answer.status == 200, answer
     return [job["job_id"] for job in answer.json["jobs"]]
 
 
-async def test_without_credentials_there_are_no_jobs(serve: Serve, nats: NatsServer) -> None:
-    gateway = await start(serve, nats)
-    for answer in (
-        await submit(gateway, NOBODY),
-        await gateway.get(JOBS, NOBODY),
-        await gateway.get(f"{JOBS}/{'0' * 8}-0000-7000-8000-{'0' * 12}", NOBODY),
-    ):
-        assert (answer.status, answer.json["reason"]) == (401, "unauthenticated")
+def refused(answer: Answer, status: int, reason: str) -> dict[str, Any]:
+    assert answer.status == status, answer
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["reason"] == reason
+    return dict(answer.json)
 
 
-async def test_a_job_of_somebody_else_is_as_none(serve: Serve, nats: NatsServer) -> None:
-    gateway = await start(serve, nats)
-    job = await submitted(gateway, ALICE)
-    assert (await gateway.get(f"{JOBS}/{job}", ALICE)).json["user_id"] == "alice"
-    assert (await gateway.get(f"{JOBS}/{job}", ADMIN)).status == 200
-    nothing = await gateway.get(f"{JOBS}/{'0' * 8}-0000-7000-8000-{'0' * 12}", BOB)
-    requests = [f"GET {JOBS}/{job}", f"GET {JOBS}/{job}?wait=30s", f"DELETE {JOBS}/{job}"]
-    for line in (*requests, f"GET {JOBS}/{job}/events"):
-        answer = await gateway.request(line, BOB)
-        assert (answer.status, without_id(answer)) == (404, without_id(nothing))
-    assert (await gateway.get(f"{JOBS}/{job}", ALICE)).json["status"] == "queued"
-    assert await listed(gateway, BOB) == []
-    assert await listed(gateway, ALICE) == [job]
-    assert await gateway.metric('siger_job_events_total{status="cancelling"}') == 0
+@asynccontextmanager
+async def stream(nats: NatsServer) -> AsyncIterator[Any]:
+    """The stream ``jobs``, seen by a client of its own."""
+    client = await nats_client.connect(nats.address)
+    try:
+        yield client.jetstream()
+    finally:
+        await client.close()
 
 
-async def test_owners_and_admins_cancel(serve: Serve, nats: NatsServer) -> None:
-    gateway = await start(serve, nats)
-    for who in (ALICE, ADMIN):
-        job = await submitted(gateway, ALICE)
-        answer = await gateway.request(f"DELETE {JOBS}/{job}", who)
-        assert (answer.status, answer.json["status"]) == (202, "cancelling")
+async def messages(nats: NatsServer) -> list[tuple[str, dict[str, Any]]]:
+    """Everything in the stream, as ``(subject, document)``."""
+    async with stream(nats) as js:
+        last = (await js.stream_info("jobs")).state.last_seq
+        stored = [await js.get_msg("jobs", seq=seq) for seq in range(1, last + 1)]
+    return [(message.subject, json.loads(message.data)) for message in stored]
 
 
-async def test_lists_hold_what_one_may_see(serve: Serve, nats: NatsServer) -> None:
-    gateway = await start(serve, nats)
-    of_alice = [await submitted(gateway, ALICE) for _ in range(3)]
-    of_bob = [await submitted(gateway, BOB) for _ in range(2)]
-    of_alice.reverse()
-    assert await listed(gateway, ALICE) == of_alice
-    assert await listed(gateway, ALICE, "?user=alice") == of_alice
-    assert await listed(gateway, ADMIN, "?user=bob") == of_bob[::-1]
-    assert len(await listed(gateway, ADMIN)) == 5
-    refused = await gateway.get(f"{JOBS}?user=bob", ALICE)
-    assert (refused.status, refused.json["reason"]) == (403, "forbidden")
-    page = await gateway.get(f"{JOBS}?limit=2", ALICE)
-    rest = await gateway.get(page.headers["link"].partition(">")[0][1:], ALICE)
-    assert [job["job_id"] for one in (page, rest) for job in one.json["jobs"]] == of_alice
+@pytest.mark.parametrize("who", [ALICE, ADMIN])
+async def test_a_job_is_shown_to_its_user_and_to_admins(
+    nats: NatsServer, gateway: RunningGateway, who: str
+) -> None:
+    job_id = await submit(gateway, ALICE)
+    for query in ("", "?wait=10ms"):
+        answer = await gateway.get(f"{JOBS}/{job_id}{query}", who)
+        assert (answer.status, answer.json["user_id"]) == (200, "alice")
+    async with stream(nats) as js:
+        await js.publish(f"jobs.status.{job_id}", b'{"status":"completed"}')
+    events = await gateway.get(f"{JOBS}/{job_id}/events", who)
+    assert events.status == 200
+    assert b'"completed"' in events.body
 
 
-async def test_two_users_may_use_the_same_idempotency_key(serve: Serve, nats: NatsServer) -> None:
-    gateway = await start(serve, nats)
+@pytest.mark.parametrize(("method", "path"), ASKING)
+async def test_somebody_elses_job_is_not_found_and_nothing_is_published(
+    nats: NatsServer, gateway: RunningGateway, method: str, path: str
+) -> None:
+    job_id, unknown = await submit(gateway, ALICE), str(uuid.uuid4())
+    before = await messages(nats)
+    documents = []
+    for asked in (job_id, unknown):
+        answer = await gateway.request(f"{method} {JOBS}/{asked}{path}", BOB)
+        document = refused(answer, 404, "not_found")
+        assert document.pop("request_id") == answer.headers["x-request-id"]
+        assert document.pop("instance") == f"{JOBS}/{asked}{path.partition('?')[0]}"
+        documents.append(document)
+    assert documents[0] == documents[1]
+    assert await messages(nats) == before
+
+
+@pytest.mark.parametrize(("who", "name"), [(ALICE, "alice"), (ADMIN, "root")])
+async def test_a_job_is_cancelled_by_its_user_and_by_admins(
+    nats: NatsServer, gateway: RunningGateway, who: str, name: str
+) -> None:
+    job_id = await submit(gateway, ALICE)
+    assert (await gateway.request(f"DELETE {JOBS}/{job_id}", who)).status == 202
+    subject, document = (await messages(nats))[-1]
+    assert (subject, document["user_id"]) == (f"jobs.cancel.{job_id}", name)
+
+
+async def test_a_list_holds_the_jobs_that_one_may_see(gateway: RunningGateway) -> None:
+    alices, bobs = await submit(gateway, ALICE), await submit(gateway, BOB)
+    assert await listed(gateway, ALICE) == [alices]
+    assert await listed(gateway, BOB) == [bobs]
+    assert await listed(gateway, ADMIN) == [bobs, alices]
+    assert await listed(gateway, ADMIN, "?user=alice") == [alices]
+    assert await listed(gateway, ALICE, "?user=bob") == []
+
+
+async def test_one_idempotency_key_of_two_users_is_two_jobs(gateway: RunningGateway) -> None:
     key = "Idempotency-Key: k"
-    first, second = await submitted(gateway, ALICE, key), await submitted(gateway, BOB, key)
-    assert first != second
-    assert await submitted(gateway, ALICE, key) == first
-    assert (await gateway.get(f"{JOBS}/{first}", BOB)).status == 404
+    alices, bobs = await submit(gateway, ALICE, key), await submit(gateway, BOB, key)
+    assert alices != bobs
+    assert await submit(gateway, ALICE, key) == alices
 
 
-async def test_events_come_to_the_owner(serve: Serve, nats: NatsServer) -> None:
-    gateway = await start(serve, nats)
-    job = await submitted(gateway, ALICE)
-    async with gateway.connect() as client:
-        await client.send(
-            f"GET {JOBS}/{job}/events HTTP/1.1\r\nHost: h\r\n{ALICE}\r\n\r\n".encode()
-        )
-        status, headers = await client.head()
-        assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+@pytest.mark.parametrize(("method", "path"), [("POST", None), ("GET", None), *ASKING])
+async def test_without_a_token_nothing_is_answered(
+    nats: NatsServer, gateway: RunningGateway, method: str, path: str | None
+) -> None:
+    job_id = await submit(gateway, ALICE)
+    before = await messages(nats)
+    target = JOBS if path is None else f"{JOBS}/{job_id}{path}"
+    answer = await gateway.request(f"{method} {target}", NOBODY)
+    refused(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert await messages(nats) == before
 
 
-async def test_where_credentials_are_optional_nobody_has_what_nobody_submitted(
+async def test_where_a_token_is_optional_those_without_share_their_jobs(
     serve: Serve, nats: NatsServer
 ) -> None:
-    gateway = await start(serve, nats, "optional")
-    job, other = await submitted(gateway, NOBODY), await submitted(gateway, ALICE)
-    assert await listed(gateway, NOBODY) == [job]
-    assert await listed(gateway, ALICE) == [other]
-    assert (await gateway.get(f"{JOBS}/{job}", ALICE)).status == 404
-    assert (await gateway.get(f"{JOBS}/{other}", NOBODY)).status == 404
-    impostor = await gateway.get(JOBS, as_user("anonymous"))
-    assert (impostor.status, impostor.json["reason"]) == (403, "forbidden")
+    gateway = await connected(await serve(configured(nats, "auth: optional")))
+    shared, alices = await submit(gateway, NOBODY), await submit(gateway, ALICE)
+    assert await listed(gateway, NOBODY) == [shared]
+    assert await listed(gateway, ALICE) == [alices]
+    refused(await gateway.get(f"{JOBS}/{alices}", NOBODY), 404, "not_found")
+    refused(await gateway.get(f"{JOBS}/{shared}", ALICE), 404, "not_found")
 
 
-async def test_jobs_from_before_there_were_users_are_the_admins(
+async def test_a_user_who_is_called_anonymous_is_refused(serve: Serve, nats: NatsServer) -> None:
+    gateway = await connected(await serve(configured(nats, "auth: optional")))
+    await submit(gateway, NOBODY)
+    refused(await gateway.get(JOBS, token("anonymous")), 403, "forbidden")
+    refused(await gateway.get(JOBS, token("anonymous", "admin")), 403, "forbidden")
+
+
+async def test_jobs_from_before_authentication_are_shown_to_admins_only(
     serve: Serve, nats: NatsServer
 ) -> None:
-    gateway = await start(serve, nats, "none")
-    job = await submitted(gateway, ALICE)
-    assert (await gateway.get(f"{JOBS}/{job}", NOBODY)).json["user_id"] == "anonymous"
-    gateway.write_config(config(nats, "required"))
+    before = await connected(await serve(configured(nats, "auth: none")))
+    job_id = await submit(before, NOBODY)
+    gateway = await connected(await serve(configured(nats, "auth: required")))
+    assert await listed(gateway, ADMIN) == [job_id]
+    assert await listed(gateway, ALICE) == []
+    refused(await gateway.request(f"DELETE {JOBS}/{job_id}", ALICE), 404, "not_found")
+    assert (await gateway.request(f"DELETE {JOBS}/{job_id}", ADMIN)).status == 202
+
+
+async def test_a_reload_that_turns_authentication_on_hides_the_jobs_of_nobody(
+    serve: Serve, nats: NatsServer
+) -> None:
+    gateway = await connected(await serve(configured(nats, "auth: none")))
+    job_id = await submit(gateway, NOBODY)
+    gateway.write_config(configured(nats, "auth: required"))
     assert (await gateway.reload())["message"] == "reloaded"
-    assert (await gateway.get(f"{JOBS}/{job}", ALICE)).status == 404
-    assert (await gateway.get(f"{JOBS}/{job}", ADMIN)).status == 200
-    assert await listed(gateway, ADMIN) == [job]
+    refused(await gateway.get(f"{JOBS}/{job_id}"), 401, "unauthenticated")
+    refused(await gateway.get(f"{JOBS}/{job_id}", ALICE), 404, "not_found")
+    assert (await gateway.get(f"{JOBS}/{job_id}", ADMIN)).status == 200

@@ -150,6 +150,23 @@ def test_a_submit_message_of_another_publisher_may_lack_fields() -> None:
     assert (job.seq, job.submitted_at, job.status) == (3, 9.0, "queued")
 
 
+@pytest.mark.parametrize("user", ["u", "anonymous", "auth0|5f7c", "a b", "Zoë", "x" * 256])
+def test_a_job_belongs_to_the_user_of_its_submit_message(user: str) -> None:
+    assert submitted("id", orjson.dumps({"user_id": user}), 1, 0.0).user_id == user
+
+
+@pytest.mark.parametrize("user", ["", None, 7, 1.5, True, ["u"], {"id": "u"}, "x" * 257])
+def test_a_job_whose_message_names_no_user_belongs_to_nobody(user: object) -> None:
+    assert submitted("id", orjson.dumps({"user_id": user}), 1, 0.0).user_id == ""
+    assert submitted("id", b"{}", 1, 0.0).user_id == ""
+
+
+def test_the_jobs_of_a_user_share_the_name() -> None:
+    data = orjson.dumps({"user_id": "somebody with a long name"})
+    first, second = submitted("a", data, 1, 0.0), submitted("b", data, 2, 0.0)
+    assert first.user_id is second.user_id
+
+
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
 names = st.sampled_from(
     [
@@ -165,6 +182,7 @@ names = st.sampled_from(
         "provider_id",
         "exit_code",
         "execution_log",
+        "user_id",
     ]
 )
 

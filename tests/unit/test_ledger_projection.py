@@ -26,7 +26,7 @@ def take(jobs: Projection, kind: str, job_id: str, seq: int, **document: Any) ->
 
 
 def newest(jobs: Projection, before: int | None = None, scan: int = 100) -> list[str]:
-    found = jobs.newest(lambda job: True, before, scan)
+    found = jobs.newest(None, lambda job: True, before, scan)
     return [job.job_id for job in found if job is not None]
 
 
@@ -167,12 +167,43 @@ def test_pages_follow_each_other_without_gap_or_repetition(
     assert seen == [str(seq) for seq in range(count, 0, -1)]
 
 
+@given(
+    st.lists(st.sampled_from(["u", "v", None]), max_size=30),
+    st.integers(1, 7),
+    st.integers(1, 5),
+)
+def test_the_pages_of_an_owner_are_those_of_all_jobs_without_the_others(
+    users: list[str | None], size: int, scan: int
+) -> None:
+    jobs = projection()
+    for seq, user in enumerate(users, 1):
+        take(jobs, "submit", str(seq), seq, **({"user_id": user} if user else {}))
+    seen: list[int] = []
+    before = None
+    while True:
+        found = jobs.newest("u", lambda job: True, before, scan)
+        page = [job.seq for job in found if job is not None][:size]
+        if not page:
+            break
+        seen += page
+        before = page[-1]
+    assert seen == [seq for seq, user in reversed([*enumerate(users, 1)]) if user == "u"]
+
+
+def test_a_search_lets_others_work_however_few_jobs_it_finds() -> None:
+    jobs = projection()
+    for seq in range(1, 31):
+        take(jobs, "submit", str(seq), seq, user_id="u" if seq == 4 else "v")
+    found = [job and job.seq for job in jobs.newest("u", lambda job: True, None, 10)]
+    assert found == [None, None, 4]
+
+
 def test_a_listing_survives_what_happens_while_it_rests() -> None:
     jobs = Projection(50, MAX_AGE, 100)
     for seq in range(1, 51):
         take(jobs, "submit", str(seq), seq)
     found: list[JobState] = []
-    listing = jobs.newest(lambda job: True, None, 10)
+    listing = jobs.newest(None, lambda job: True, None, 10)
     seq = 51
     for job in listing:
         if job is not None:
