@@ -18,6 +18,7 @@ _HOST: Final = re.compile(
 )
 _HTTP_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+")  # RFC 3986 pchar
+_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _FIELD_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # RFC 9110 section 5.5, less obs-text
 _TEMPLATE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 
@@ -396,3 +397,14 @@ def _check_segment(segment: str, path: str) -> None:
         raise BadText("a * is no wildcard; path_prefix takes everything below it")
     if not _SEGMENT.fullmatch(segment):
         raise BadText("other characters than those of RFC 3986 are written as %XX")
+    if _ENCODED.sub(_plainest, segment) != segment:  # it would match nothing, or too little
+        plain = _ENCODED.sub(_plainest, path)
+        raise BadText("only other characters are written as %XX, in capitals", plain)
+
+
+def _plainest(code: re.Match[str]) -> str:
+    """What stands for an encoded character in the paths that routes are compared with, see
+    ``routing.path``; one that a path may hold as it is, is not encoded."""
+    character = chr(int(code[1], 16))
+    plain = _SEGMENT.fullmatch(character) is not None and character != ";"
+    return character if plain else code[0].upper()

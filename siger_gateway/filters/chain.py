@@ -52,6 +52,17 @@ def compile_filters(
     return tuple(filters)
 
 
+def is_guarded(policy: RouteConfig) -> bool:
+    """Whether it matters if a request comes by this route or by another one."""
+    return bool(
+        policy.auth in ("optional", "required")
+        or policy.allow
+        or policy.deny
+        or policy.rate_limit
+        or policy.concurrency.requests
+    )
+
+
 def _browser_fields(policy: RouteConfig) -> Filter:
     fields = security_headers(policy.security_headers)
 

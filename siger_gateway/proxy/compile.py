@@ -9,7 +9,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from siger_gateway.config.actions import actions_of
 from siger_gateway.config.schema import RouteConfig
 from siger_gateway.filters.authenticate import Authenticator
-from siger_gateway.filters.chain import Filters, compile_filters
+from siger_gateway.filters.chain import Filters, compile_filters, is_guarded
 from siger_gateway.filters.cors import CORS_FIELDS
 from siger_gateway.filters.rate_limit import Limits
 from siger_gateway.http1.timeouts import Ticker, TimeoutQueue
@@ -70,8 +70,8 @@ class Compiler:
         stats = self._metrics.routes[config.name]
         filters = compile_filters(config, self._limits, self._authenticator)
         asks_who = config.auth in ("optional", "required")
-        cors = bool(config.cors.origins)
-        return LocalRoute(config.name, stats, application, filters, cors, asks_who)
+        cors, guarded = bool(config.cors.origins), is_guarded(config)
+        return LocalRoute(config.name, stats, application, filters, cors, guarded, asks_who)
 
     def _route(self, effective: EffectiveRoute) -> Route:
         config = effective.config
@@ -82,7 +82,8 @@ class Compiler:
         cors = bool(config.cors.origins)
         if actions_of(config)[0] in ("redirect", "direct_response"):
             edits = compile_edits(config.headers.response)
-            return AnswerRoute(config.name, stats, compile_reply(config, edits), filters, cors)
+            reply, guarded = compile_reply(config, edits), is_guarded(config)
+            return AnswerRoute(config.name, stats, reply, filters, cors, guarded)
         return self._proxied(config, filters)
 
     def _proxied(self, config: RouteConfig, filters: Filters) -> ProxyRoute:
@@ -105,6 +106,7 @@ class Compiler:
             response_edits=compile_edits(config.headers.response, CORS_FIELDS if cors else ()),
             filters=filters,
             cors=cors,
+            guarded=is_guarded(config),
         )
 
     def _queue(self, purpose: str, seconds: float) -> TimeoutQueue | None:

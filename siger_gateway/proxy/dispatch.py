@@ -31,7 +31,7 @@ from siger_gateway.proxy.forwarded import (
 from siger_gateway.proxy.held import Held
 from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
 from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
-from siger_gateway.routing.path import is_plain, normalize
+from siger_gateway.routing.path import PERCENT, SEMICOLON, is_plain, normalize, other_readings
 from siger_gateway.routing.table import RouteTable
 
 NO_ROUTE: Final = "-"
@@ -39,6 +39,10 @@ NO_ROUTE: Final = "-"
 
 PREFLIGHT: Final = b"access-control-request-method"
 """The method that a page is going to use (Fetch: "CORS-preflight request")."""
+
+
+EVASIVE: Final = "Some services would read the path as another one, which is guarded."
+UNDECIDED: Final = "A field that decides about the route came more than once."
 
 
 class Dispatcher:
@@ -76,6 +80,10 @@ class Dispatcher:
             route = self.table.match(request.method, path, request.fields)
         if route is None:
             return self._refusal(request, stream, identity, started, "no_route")
+        if (SEMICOLON in path or PERCENT in path) and self._evades(route, request, path):
+            return self._refusal(request, stream, identity, started, "bad_path", EVASIVE)
+        if len(request.fields) != len(request.headers) and self._is_undecided(request):
+            return self._refusal(request, stream, identity, started, "bad_request", UNDECIDED)
         trusted = self.trusted
         client = stream.peer if trusted is None else trusted.client(request, stream.peer)
         if not route.filters and isinstance(route, ProxyRoute):
@@ -96,10 +104,28 @@ class Dispatcher:
     def _route_of_preflight(self, request: Request, path: bytes) -> Route | None:
         """The route that a page asks for leave to use, where that says who may."""
         method = request.fields.get(PREFLIGHT)
-        if method is None or request.method != b"OPTIONS":
+        if method is None or request.method != b"OPTIONS" or b"origin" not in request.fields:
             return None
         route = self.table.match_preflight(method, path, request.fields)
         return route if route is not None and route.cors else None
+
+    def _evades(self, route: Route, request: Request, path: bytes) -> bool:
+        """Whether a service could take ``path`` for one that another route guards. What is refused
+        here is no loss where nothing is guarded: ``%2F`` in a name passes then."""
+        match = self.table.match
+        for reading in other_readings(path):
+            other = match(request.method, reading, request.fields)
+            if other is not None and other is not route and other.guarded:
+                return True
+        return False
+
+    def _is_undecided(self, request: Request) -> bool:
+        """Whether a field that routes are told apart by is there twice."""
+        deciding = self.table.deciding
+        if not deciding:
+            return False
+        names = [name for name, _ in request.headers if name in deciding]
+        return len(names) != len(set(names))
 
     def _refusal(
         self,

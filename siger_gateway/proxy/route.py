@@ -46,6 +46,7 @@ class ProxyRoute:
     :param cluster: of a split, the first one.
     :param filters: what decides whether a request may pass, in the order in which it is asked.
     :param cors: one of them answers preflights.
+    :param guarded: others refuse requests that could have passed elsewhere.
     :param waiting: exchanges until their response head has come.
     :param trying: the same for one attempt; None: nothing but ``waiting`` limits an attempt.
     :param streaming: exchanges after the head, as long as something comes; None: for ever.
@@ -64,6 +65,7 @@ class ProxyRoute:
     response_edits: Edits | None = None
     filters: Filters = ()
     cors: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class AnswerRoute:
     reply: Reply
     filters: Filters = ()
     cors: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class LocalRoute:
     application: HTTPServerConnectionDelegate
     filters: Filters = ()
     cors: bool = False
+    guarded: bool = False
     asks_who: bool = False
 
 

@@ -78,7 +78,7 @@ class RouteTable(Generic[T]):
     :param fallback: further ones, asked after all ``entries`` of the same path.
     """
 
-    __slots__ = ("_exact", "_longest_prefix", "_prefixes", "_templates")
+    __slots__ = ("_exact", "_longest_prefix", "_prefixes", "_templates", "deciding")
 
     def __init__(
         self,
@@ -103,6 +103,9 @@ class RouteTable(Generic[T]):
         self._exact = {path: tuple(found) for path, found in exact.items()}
         self._prefixes = {path: tuple(found) for path, found in prefixes.items()}
         self._longest_prefix = max(map(len, prefixes), default=0)
+        self.deciding = frozenset(name for rule in rules for name, _ in rule.headers)
+        """Names of the header fields by which any rule tells requests apart. ``fields`` has one
+        value of each; of a request that has two, a service may read the other one."""
 
     def match(self, method: bytes, path: bytes, fields: Mapping[bytes, bytes]) -> T | None:
         """The target for a request, or None.
@@ -192,7 +195,8 @@ def _rank(rule: Rule[T]) -> tuple[int, int]:
 
 
 def host_name(host: bytes) -> bytes:
-    """The Host field's name in lower case, without port; an IPv6 literal keeps its brackets."""
+    """The Host field's name in lower case, without port; an IPv6 literal keeps its brackets. The
+    dot at the end of a whole name (RFC 1034 section 3.1) makes it no other host."""
     if host[:1] == b"[":
         return host[: host.find(b"]") + 1].lower()
-    return host.partition(b":")[0].lower()
+    return host.partition(b":")[0].lower().removesuffix(b".")

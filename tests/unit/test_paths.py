@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siger_gateway.routing.path import is_plain, normalize
+from siger_gateway.routing.path import is_plain, normalize, other_readings
 from siger_gateway.routing.rewrite import PrefixRewrite
 
 UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -21,7 +21,7 @@ def test_an_encoded_byte_is_decoded_refused_or_kept(byte: int) -> None:
         elif byte in UNRESERVED:
             expected = b"/a" + bytes((byte,)) + b"b/c"
         else:
-            expected = b"/a" + encoded + b"b/c"
+            expected = b"/a" + encoded.upper() + b"b/c"
         assert normalize(b"/a" + encoded + b"b/c") == expected
 
 
@@ -34,8 +34,8 @@ def test_an_encoded_byte_is_decoded_refused_or_kept(byte: int) -> None:
         (b"/a//", b"/a/"),
         (b"//a", b"/a"),
         (b"/A", b"/A"),
-        (b"/a%2fb", b"/a%2fb"),
-        (b"/a%5cb..%5cc", b"/a%5cb..%5cc"),
+        (b"/a%2fb", b"/a%2Fb"),
+        (b"/a%5cb..%5cc", b"/a%5Cb..%5Cc"),
         (b"/%2561", b"/%2561"),  # decoded once: %25 is a percent sign, not the start of a code
         (b"/%252e%252e/x", b"/%252e%252e/x"),
         (b"/a.b/..c/.d./...", b"/a.b/..c/.d./..."),
@@ -147,3 +147,27 @@ def test_only_the_prefix_is_stripped(
     target: bytes, path: bytes, prefix: bytes, forwarded: bytes
 ) -> None:
     assert PrefixRewrite(prefix, b"").apply(target, path) == forwarded
+
+
+@pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        (b"/a/b", []),
+        (b"/a%20b/100%25", []),
+        (b"/a%2Fb", [b"/a/b"]),
+        (b"/a%5Cb", [b"/a/b"]),
+        (b"/a%2F", [b"/a/"]),
+        (b"/%2Fa", [b"/a"]),
+        (b"/%2F", [b"/"]),
+        (b"/a;v=1/b", [b"/a/b"]),
+        (b"/;x/a", [b"/a"]),
+        (b"/a;", [b"/a"]),
+        (b"/;", [b"/"]),
+        (b"/a%3Bv=1", [b"/a", b"/a;v=1"]),
+        (b"/users/%40me", [b"/users/@me"]),
+        (b"/a%252Fb", []),  # decoded once
+        (b"/stra%C3%9Fe%3F%23", []),
+    ],
+)
+def test_what_a_service_may_take_a_path_for(path: bytes, others: list[bytes]) -> None:
+    assert sorted(other_readings(path)) == others
