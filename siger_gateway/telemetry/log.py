@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,10 @@ from siger_gateway.telemetry.redact import redact_target
 
 FLUSH_AT: Final = 512
 """Waiting lines at which the log is written without waiting for the timer: about 200 KiB."""
+
+_C1: Final = re.compile(rb"\xc2[\x80-\x9f]")
+"""Control characters that JSON lets stand (RFC 8259 section 7) and clients can send: U+0085 ends a
+line for some readers, U+009B begins an escape sequence of terminals."""
 
 
 def utc_timestamp(unix_seconds: float | None = None) -> str:
@@ -121,7 +126,7 @@ class AccessLog:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        view = memoryview(_lines(waiting))
+        view = memoryview(_C1.sub(_escaped, _lines(waiting)))
         try:
             while view:
                 view = view[os.write(self._fd, view) :]
@@ -150,6 +155,10 @@ class AccessLog:
     def close(self) -> None:
         self.flush()
         os.close(self._fd)
+
+
+def _escaped(control: re.Match[bytes]) -> bytes:
+    return b"\\u00%02x" % control[0][1]
 
 
 def _lines(records: Iterable[AccessRecord]) -> bytes:
