@@ -347,7 +347,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._consumer = consumer
         self.resume_reading()
         consumer.start()
-        if self._request is request and not self._ended:
+        if self._request is request and not self._ended and not self._held:
             self._begin_body(request)
 
     def client_certificate(self) -> dict[str, Any] | None:

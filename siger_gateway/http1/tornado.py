@@ -175,5 +175,6 @@ class TornadoConsumer(httputil.HTTPConnection):
         if not self._done:
             self._done = True
             self._close_callback = None
-            self._stream.send_end([])
+            # Accounted first: ending the stream may start the client's next request.
             self._finished(self._status, self.reason)
+            self._stream.send_end([])

@@ -47,7 +47,9 @@ class Held:
     async def _wait(self) -> None:
         try:
             verdict = await self._verdict
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if self._task is not None and self._task.cancelling():
+                return  # the client has gone; else what is cancelled is what the filter waits for
             request_id = self._arrival.request_id.decode("latin-1")
             log.exception("a filter failed", extra={"fields": {"request_id": request_id}})
             verdict = GatewayError("internal")
