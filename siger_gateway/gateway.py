@@ -208,7 +208,7 @@ class Gateway:
         elif self._access_log is not None:
             self._access_log.reopen()
         take_over_guard()
-        self._listener.limits = replace(self._listener.limits, body=largest_body(self._config))
+        self._listener.take_bodies_up_to(largest_body(self._config))
         self._build_table()
         self._clusters.reload_tls()
         if self._watcher is not None and self._follows_catalog():

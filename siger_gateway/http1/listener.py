@@ -15,6 +15,7 @@ import asyncio
 import socket
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -85,6 +86,12 @@ class Listener:
         self._server = await loop.create_server(self._accept, sock=self._socket, backlog=BACKLOG)
         self.port = int(self._socket.getsockname()[1])
         self._sweep()
+
+    def take_bodies_up_to(self, limit: int) -> None:
+        """Another limit for request bodies, in bytes, also on connections that there are."""
+        self.limits = replace(self.limits, body=limit)
+        for connection in self.connections:
+            connection.take_bodies_up_to(limit)
 
     def _accept(self) -> Connection:
         if self.tls is not None:

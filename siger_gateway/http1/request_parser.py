@@ -41,7 +41,6 @@ class RequestParser:
     """The server side of one connection: ``receive`` bytes, then look at ``started``."""
 
     __slots__ = (
-        "_body_limit",
         "_count_limit",
         "_current",
         "_fed",
@@ -51,6 +50,7 @@ class RequestParser:
         "_parser",
         "_seen_host",
         "_target",
+        "body_limit",
         "error",
         "held",
         "in_head",
@@ -61,7 +61,7 @@ class RequestParser:
         """Header and body in bytes, ``count_limit`` in fields; the trailers of a request are
         bounded like its head, and a body above its limit ends in ``body_too_large``."""
         self._header_limit = header_limit
-        self._body_limit = body_limit
+        self.body_limit = body_limit
         self._count_limit = count_limit
         self._target = b""
         self._headers: Headers = []
@@ -234,8 +234,8 @@ class RequestParser:
             request.content_length = length = int(value)
             if value[0] == ZERO and len(value) > 1:
                 _without_leading_zeros(request, b"%d" % length)
-            if length > self._body_limit:
-                raise ProtocolError("body_too_large", f"The limit is {self._body_limit} bytes.")
+            if length > self.body_limit:
+                raise ProtocolError("body_too_large", f"The limit is {self.body_limit} bytes.")
         elif b"transfer-encoding" in fields:
             # Any other coding would have to be undone here or understood behind us; HTTP/1.0
             # does not know the field at all (RFC 9112 section 6.1).

@@ -374,6 +374,10 @@ class DownstreamConnection(asyncio.Protocol):
 
     # The listener's side.
 
+    def take_bodies_up_to(self, limit: int) -> None:
+        """From the next request on, ``limit`` bytes of a body are taken."""
+        self._parser.body_limit = limit
+
     def check(self, now: float, limits: ServerLimits) -> None:
         """Closes the connection when it has overstayed; ``now`` as the listener's clock has it."""
         if self._lingering:

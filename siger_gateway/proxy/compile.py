@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
@@ -68,7 +69,9 @@ class Compiler:
     def local(self, config: RouteConfig, application: HTTPServerConnectionDelegate) -> LocalRoute:
         """A route to handlers of the gateway's own."""
         stats = self._metrics.routes[config.name]
-        filters = compile_filters(config, self._limits, self._authenticator)
+        # A route of the file may be called "jobs" too, and has limits of its own.
+        own = replace(config, name=f"gateway/{config.name}")
+        filters = compile_filters(own, self._limits, self._authenticator)
         asks_who = config.auth in ("optional", "required")
         cors, guarded = bool(config.cors.origins), is_guarded(config)
         return LocalRoute(config.name, stats, application, filters, cors, guarded, asks_who)
