@@ -34,6 +34,7 @@ class Authority:
         not_after: datetime | None = None,
         user: str | None = None,
         organization: str | None = None,
+        key_type: trustme.KeyType = trustme.KeyType.ECDSA,
     ) -> tuple[Path, Path]:
         """Writes ``<file>.pem`` and ``<file>.key``; the same name again replaces them.
 
@@ -46,6 +47,7 @@ class Authority:
             organization_name=organization,
             not_after=not_after,
             not_before=_before(not_after),
+            key_type=key_type,
         )
         cert, key = self.folder / f"{file}.pem", self.folder / f"{file}.key"
         new_cert, new_key = self.folder / f"{file}.pem.new", self.folder / f"{file}.key.new"

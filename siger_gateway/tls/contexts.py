@@ -4,6 +4,10 @@ TLS 1.2 and 1.3, and in 1.2 only ciphers with forward secrecy and authenticated 
 Mozilla's "intermediate" list, version 5.7, without its DHE entries, which need parameters of their
 own and which no client of today is in want of.
 
+The groups of the key exchange are OpenSSL's own choice. Python before 3.15 can set a single one,
+which would keep out either the clients without X25519 or, with newer OpenSSL, the hybrid group that
+is safe from quantum computers. All that OpenSSL offers give 128 bits or more.
+
 OpenSSL's messages name neither the file nor what is wrong in words that help; ``FileProblem`` does.
 """
 
