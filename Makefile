@@ -22,7 +22,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test test-unit fuzz campaign check format bench-quick clean
+.PHONY: help install run test test-unit fuzz campaign audit check format bench-quick clean
 
 help: ## this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -49,6 +49,9 @@ fuzz: $(DEV_STAMP) ## FUZZ_CASES damaged messages (a million: about 20 minutes) 
 campaign: $(DEV_STAMP) ## the acceptance figures in full, printed; takes minutes
 	@$(PY) tests/install_servers.py slowhttptest
 	@$(PY) -m pytest tests/campaign $(PYTEST_ARGS)
+
+audit: $(DEV_STAMP) ## known vulnerabilities in the packages that users get; needs the network
+	@$(PY) tests/audit.py
 
 check: $(DEV_STAMP) ## lint, formatting, types, floors, spelling
 	@$(BIN)/ruff check --quiet .
