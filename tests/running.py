@@ -34,6 +34,9 @@ class RunningGateway:
         self.config_path = folder / "gateway.yaml"
         self.access_log = folder / "access.log"
         self.port = 0
+        self.cwd: Path | None = None
+        self.wrapper: tuple[str, ...] = ()
+        """A command that runs the gateway in its own place (``exec``), such as setpriv."""
         self.tls: ssl.SSLContext | None = None
         """What clients connect with when the gateway speaks TLS."""
         self.lines: list[dict[str, Any]] = []
@@ -65,12 +68,14 @@ class RunningGateway:
         """Returns when it serves; fails with what it printed when it does not."""
         self.lines.clear()
         self.process = await asyncio.create_subprocess_exec(
+            *self.wrapper,
             sys.executable,
             "-m",
             "siger_gateway",
             "serve",
             "--config",
             str(self.config_path),
+            cwd=self.cwd,
             stderr=asyncio.subprocess.PIPE,
         )
         self._reader = asyncio.create_task(self._read())
