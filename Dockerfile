@@ -17,9 +17,9 @@ RUN python -m venv --without-pip /opt/siger
 # The dependencies first: their layer stays as long as setup.py does.
 COPY setup.py pyproject.toml LICENSE ./
 COPY siger_gateway/__init__.py siger_gateway/
-RUN pip --python /opt/siger/bin/python install .
+RUN pip --python /opt/siger/bin/python install '.[jwks]'
 COPY siger_gateway siger_gateway
-RUN pip --python /opt/siger/bin/python install --no-deps --force-reinstall .
+RUN pip --python /opt/siger/bin/python install --no-deps --force-reinstall '.[jwks]'
 
 FROM python:${PYTHON_VERSION}-slim
 ARG VERSION=unknown
