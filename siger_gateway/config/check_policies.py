@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+from siger_gateway.config.actions import FRAMING
 from siger_gateway.config.cors_rules import cors_problem
 from siger_gateway.config.policies import AuthConfig, PolicyConfig, RateLimitConfig
 from siger_gateway.config.problem import Mark, Report
@@ -20,6 +21,13 @@ from siger_gateway.config.signing import misfit, weak_secret
 from siger_gateway.config.values import format_duration
 
 NO_MEANS: Final = "nobody could show who it is: auth has no jwt, api_keys, mtls or forward"
+
+NOT_SHOWN: Final = FRAMING | {
+    "host",
+    *(f"x-forwarded-{part}" for part in ("method", "proto", "host", "uri", "for")),
+}
+"""Fields of a request that the service of ``auth.forward`` cannot be shown: see ``NEVER_SHOWN`` in
+``filters.forward_auth``."""
 
 Where = Callable[[str], Mark]
 
@@ -114,7 +122,11 @@ def _other_means(config: Config) -> Iterator[tuple[str, str]]:
         yield "mtls", "needs tls.cert and tls.client_ca"
     if auth.forward.service and auth.forward.service not in config.services:
         yield "forward.service", f'there is no service "{auth.forward.service}"'
-    elif not auth.forward.service and auth.forward != type(auth.forward)():
+    for index, name in enumerate(auth.forward.fields):
+        if name.replace("_", "-") in NOT_SHOWN:
+            said = "the gateway itself says this to the service, or it frames the question"
+            yield f"forward.fields[{index}]", said
+    if not auth.forward.service and auth.forward != type(auth.forward)():
         yield "forward", 'has no effect without "service"'
 
 

@@ -8,6 +8,7 @@ gateways each lets through its part of what is configured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -51,9 +52,9 @@ class Limits:
         """The limiter of a route, the same as before unless the limit is another one."""
         key = route, limit_name(config)
         found = self._used.get(key) or self._known.get(key)
-        if found is None or found[1] != config:
+        if found is None or replace(found[1], key=config.key) != config:
             found = Limiter(*self._share(config)), config
-        self._used[key] = found
+        self._used[key] = found[0], config
         return found[0]
 
     def under_way(self, route: str, config: ConcurrencyConfig) -> Concurrency:

@@ -129,7 +129,9 @@ class DownstreamConnection(asyncio.Protocol):
         parser.receive(data)
         if self._request is None:
             self._start_waiting()
-        elif not self._ended and not self._held:
+        elif self._held:  # one read of what comes next is enough to keep
+            self.pause_reading()
+        elif not self._ended:
             self._hand_on_body(self._request)
         if (parser.started or parser.held) and not self._lingering:
             self._queue_paused = True
@@ -337,8 +339,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._transport.abort()
 
     def hold(self) -> None:
-        self._held = True
-        self.pause_reading()
+        self._held = True  # reading goes on, or a client that leaves would not be noticed
 
     def hand_over(self, consumer: Consumer) -> None:
         request = self._request
@@ -403,6 +404,7 @@ class DownstreamConnection(asyncio.Protocol):
             self._last_read = now
         elif (
             not self._reading_paused
+            and not self._held
             and self._consumer is not None
             and (self._body_lags(limits) or now - self._last_read > limits.idle_timeout)
         ):

@@ -95,8 +95,8 @@ class DownstreamStream(Protocol):
         """No further request on this connection; announced if the head is not out yet."""
 
     def hold(self) -> None:
-        """The consumer has to wait before it knows who answers: nothing is read, and nothing of the
-        request's body handed on, until ``hand_over``."""
+        """The consumer has to wait before it knows who answers: nothing of the request's body is
+        handed on until ``hand_over``, and no more than one read of it is kept."""
 
     def hand_over(self, consumer: Consumer) -> None:
         """``consumer`` answers in place of the one that has called ``hold``; it is started."""

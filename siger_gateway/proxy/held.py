@@ -1,4 +1,4 @@
-"""A request whose filter has to ask somebody: nothing is read until the answer is there.
+"""A request whose filter has to ask somebody: nothing is handed on until the answer is there.
 
 What has already arrived of its body stays where the wire has put it. Whoever answers the request in
 the end gets it as if the request had come just then.

@@ -14,6 +14,7 @@ from siger_gateway.config.policies import (
     SecurityHeadersConfig,
 )
 from siger_gateway.config.schema import Config, RouteConfig
+from siger_gateway.filters.forward_auth import NEVER_SHOWN
 
 SECRET = "kq3Zr8vN1xYw5tBf7mLd0pHs9uCg2aEj4oRi6nTzXyV"
 JWT = f"auth: {{jwt: {{secret: {SECRET}}}}}\n"
@@ -90,6 +91,16 @@ def test_a_file_that_holds_no_secret_is_named_and_not_shown(
     assert why in problem.reason
 
 
+FORWARD = (
+    "services: {a: {endpoints: ['a:1']}}\nauth: {forward: {service: a, fields: [%s, cookie]}}\n"
+)
+
+
+def test_no_field_that_cannot_be_shown_gets_past_the_check() -> None:
+    for name in NEVER_SHOWN:
+        assert problem_of(FORWARD % name.decode()).key == "auth.forward.fields[0]"
+
+
 # fmt: off
 # ruff: noqa: E501 - a table reads best with a row to a line
 BAD = [
@@ -118,6 +129,8 @@ BAD = [
     ("certificates without authority", "auth: {mtls: true}", "auth.mtls", "needs tls.cert"),
     ("unknown service", "auth: {forward: {service: x}}", "auth.forward.service", "no service \"x\""),
     ("forward without service", "auth: {forward: {cache: 1s}}", "auth.forward", "no effect without"),
+    ("a field that frames", FORWARD % "content-length", "auth.forward.fields[0]", "frames the question"),
+    ("a field of the gateway", FORWARD % "x-forwarded_for", "auth.forward.fields[0]", "itself says this"),
     ("mode", JWT + ROUTE % "auth: maybe", "routes[0].auth", "expected one of"),
     # who may
     ("roles for all", JWT + ROUTE % "roles: [a]", "routes[0].roles", 'needs "auth: required"'),
