@@ -484,8 +484,9 @@ class Exchange:
     # Phase: account.
 
     def _account(self, status: int, reason: str, detail: str) -> None:
-        if not reason and self._accounts.access_log is None and self._call is None:
-            # Nothing to tell but figures.
+        if not reason and self._accounts.access_log is None:  # nothing to tell but figures
+            if self._call is not None:
+                self._call.end()
             elapsed = perf_counter() - self._started
             self._accounts.count(self._route.stats, self._request.method, status, elapsed)
             return
