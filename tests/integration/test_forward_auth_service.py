@@ -155,25 +155,6 @@ async def test_a_connection_that_died_in_the_pool_costs_nobody_a_refusal(
     assert statuses == [200] * 10
 
 
-async def test_a_client_that_leaves_while_it_is_asked_about_is_accounted_for(
-    serve: Serve, services: Services
-) -> None:
-    let_go = asyncio.Event()
-
-    async def slow(upstream: Upstream, served: Served) -> None:
-        await let_go.wait()
-        await judge(upstream, served)
-
-    gateway, auth = await serving(serve, services, slow)
-    async with gateway.connect() as client:
-        await client.send(b"GET / HTTP/1.1\r\nHost: h\r\nCookie: a\r\nX-Request-ID: left\r\n\r\n")
-        await eventually(lambda: _asked(auth, 1))
-        client.writer.transport.abort()
-    let_go.set()
-    assert (await gateway.access("left"))["status"] in (200, 499)
-    await eventually(lambda: gateway.in_flight(0))
-
-
 async def test_a_client_that_leaves_while_it_is_asked_about_is_noticed(
     serve: Serve, services: Services
 ) -> None:
@@ -190,4 +171,5 @@ async def test_a_client_that_leaves_while_it_is_asked_about_is_noticed(
         client.writer.transport.abort()
     line = await gateway.access("left")  # while the service has not answered yet
     assert (line["status"], line["reason"]) == (499, "downstream_closed")
+    await eventually(lambda: gateway.in_flight(0))
     let_go.set()
