@@ -18,7 +18,7 @@ from siger_gateway.config.policies import AuthConfig, PolicyConfig, RateLimitCon
 from siger_gateway.config.problem import Mark, Report
 from siger_gateway.config.schema import AdminConfig, Config
 from siger_gateway.config.signing import misfit, weak_secret
-from siger_gateway.config.values import format_duration
+from siger_gateway.config.units import format_duration
 
 NO_MEANS: Final = "nobody could show who it is: auth has no jwt, api_keys, mtls or forward"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from siger_gateway.config.actions import actions_of
 from siger_gateway.config.schema import HeaderEdits, MatchConfig, RedirectConfig, RouteConfig
-from siger_gateway.config.values import format_duration, format_size
+from siger_gateway.config.units import format_duration, format_size
 from siger_gateway.routing.effective import EffectiveRoute
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from siger_gateway.config.load import ConfigError, Loaded, loads
 from siger_gateway.config.names import BadText
 from siger_gateway.config.schema import Config
-from siger_gateway.config.values import (
+from siger_gateway.config.units import (
     MAX_DURATION,
     MAX_SIZE,
     format_duration,
