@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from siger_gateway.config.actions import FRAMING
+from siger_gateway.config.actions import FRAMING, OWNED_IN_REQUESTS
 from siger_gateway.config.cors_rules import cors_problem
 from siger_gateway.config.policies import AuthConfig, PolicyConfig, RateLimitConfig
 from siger_gateway.config.problem import Mark, Report
@@ -28,6 +28,8 @@ NOT_SHOWN: Final = FRAMING | {
 }
 """Fields of a request that the service of ``auth.forward`` cannot be shown: see ``NEVER_SHOWN`` in
 ``filters.forward_auth``."""
+NEVER_KEYS: Final = FRAMING | OWNED_IN_REQUESTS | {"host", "cookie", "origin"}
+"""Fields that cannot bring an API key: it ends at the gateway, and the field with it."""
 
 Where = Callable[[str], Mark]
 
@@ -120,10 +122,15 @@ def _other_means(config: Config) -> Iterator[tuple[str, str]]:
     auth = config.auth
     if auth.mtls and not (config.tls.cert and config.tls.client_ca):
         yield "mtls", "needs tls.cert and tls.client_ca"
+    name = auth.api_key_header
+    if name.replace("_", "-") in NEVER_KEYS:
+        yield "api_key_header", f"{name} says something else, which a service would miss"
+    elif name == "authorization" and auth.jwt.enabled:
+        yield "api_key_header", "tokens come in authorization"
     if auth.forward.service and auth.forward.service not in config.services:
         yield "forward.service", f'there is no service "{auth.forward.service}"'
-    for index, name in enumerate(auth.forward.fields):
-        if name.replace("_", "-") in NOT_SHOWN:
+    for index, shown in enumerate(auth.forward.fields):
+        if shown.replace("_", "-") in NOT_SHOWN:
             said = "the gateway itself says this to the service, or it frames the question"
             yield f"forward.fields[{index}]", said
     if not auth.forward.service and auth.forward != type(auth.forward)():

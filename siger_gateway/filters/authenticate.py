@@ -192,9 +192,11 @@ def _bearer(value: bytes) -> bytes | None:
 
     :raises GatewayError: if there is no token in it.
     """
-    scheme, _, token = value.partition(b" ")
-    if scheme.lower() != b"bearer":
+    scheme, token = value[:6], value[6:]
+    if scheme.lower() != b"bearer" or token[:1] not in (b"", b" ", b"\t"):
         return None
+    if b"\t" in token:  # some services take it for a space (RFC 9110 section 5.6.3)
+        raise GatewayError("bad_credentials", "There is a tab in the credentials.")
     token = token.strip(b" ")
     if not token:
         raise GatewayError("bad_credentials", "There is no token behind Bearer.")

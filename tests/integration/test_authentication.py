@@ -96,6 +96,8 @@ CREDENTIALS: list[tuple[str, list[str], int, str]] = [
     # in a bad form
     ("Bearer alone", ["Authorization: Bearer"], 401, "bad_credentials"),
     ("Bearer and spaces", ["Authorization: Bearer  "], 401, "bad_credentials"),
+    ("a tab before the token", [f"Authorization: Bearer\t{token(claims()).decode()}"], 401, "bad_credentials"),
+    ("a scheme that begins so", ["Authorization: Bearers x"], 401, "unauthenticated"),
     ("two tokens", [jwt(), jwt()], 401, "bad_credentials"),
     ("a token and another scheme", [jwt(), "Authorization: Basic dTpw"], 401, "bad_credentials"),
     ("two keys", [f"X-API-Key: {KEY}", f"X-API-Key: {KEY}"], 401, "bad_credentials"),

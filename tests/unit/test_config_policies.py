@@ -196,3 +196,20 @@ def test_keys_that_come_without_tls_are_a_warning() -> None:
     assert "let anybody in" in warning.reason
     text = "auth: {jwt: {jwks_url: 'http://127.0.0.1:8/k'}}"
     assert loads(text, "c.yaml", {}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Content-Length", "transfer_encoding", "Host", "Connection", "Cookie", "Origin"),
+        *("X-User-ID", "x_user_role", "X-Request-ID", "X-Forwarded-For", "Authorization"),
+    ],
+)
+def test_an_api_key_comes_in_a_field_of_its_own(name: str) -> None:
+    auth = f"auth: {{jwt: {{secret: {SECRET}}}, api_keys: k, api_key_header: {name}}}\n"
+    assert problem_of(auth).key == "auth.api_key_header"
+
+
+@pytest.mark.parametrize("name", ["X-API-Key", "x_api_key", "Authorization"])
+def test_without_tokens_an_api_key_may_come_in_authorization(name: str) -> None:
+    assert config_of(f"auth: {{api_keys: k, api_key_header: {name}}}\n").auth.api_keys == "k"
