@@ -33,7 +33,7 @@ KEYS = f"""keys:
 
 CONFIG = """
 auth:
-  jwt: {secret: "%s", issuer: dante, audience: api}
+  jwt: {secret: "%s", issuer: dante, audience: api, leeway: 10m}
   api_keys: %s
 services: {s: {endpoints: ["%s"]}}
 routes:
@@ -136,10 +136,10 @@ CREDENTIALS: list[tuple[str, list[str], int, str]] = [
     ("tampered header", [bearer(part({"alg": "HS256"}) + b"." + PAYLOAD + b"." + SIGNATURE)], 401, "token_signature"),
     ("key of its own", [bearer(seal(part({"alg": "HS256", "jwk": jwk(RSA, "k")}), PAYLOAD, "x"))], 401, "token_signature"),
     # not now, not here, not for this
-    ("expired", [jwt(exp=NOW - 60)], 401, "token_expired"),
+    ("expired", [jwt(exp=NOW - 3600)], 401, "token_expired"),
     ("expired in 1970", [jwt(exp=0)], 401, "token_expired"),
-    ("not yet valid", [jwt(nbf=NOW + 600)], 401, "token_not_yet_valid"),
-    ("from the future", [jwt(iat=NOW + 600)], 401, "token_not_yet_valid"),
+    ("not yet valid", [jwt(nbf=NOW + 7200)], 401, "token_not_yet_valid"),
+    ("from the future", [jwt(iat=NOW + 7200)], 401, "token_not_yet_valid"),
     ("another issuer", [jwt(iss="evil")], 401, "token_issuer"),
     ("no issuer", [jwt(iss=None)], 401, "token_issuer"),
     ("another audience", [jwt(aud="billing")], 401, "token_audience"),

@@ -90,12 +90,22 @@ async def bench_with(sends: bytes, asking: int = 1) -> Bench:
     return bench
 
 
-async def test_nothing_is_read_until_the_answer_is_there() -> None:
+async def test_one_read_is_kept_until_the_answer_is_there_and_no_more() -> None:
     bench = await bench_with(GET)
+    assert (bench.wire.written, bench.wire.reading) == (b"", True)  # to notice a client that leaves
+    bench.connection.data_received(b"GET /as")
     assert (bench.wire.written, bench.wire.reading) == (b"", False)
     await bench.answer(None)
     assert (bench.statuses, bench.wire.reading) == ([200], True)
     assert (bench.ended, bench.metrics.in_flight) == (1, 0)
+
+
+async def test_a_client_that_leaves_meanwhile_is_accounted_at_once() -> None:
+    bench = await bench_with(GET)
+    bench.connection.connection_lost(None)
+    assert (bench.ended, bench.metrics.in_flight) == (1, 0)
+    await bench.settle()
+    assert bench.asked[0].cancelled()
 
 
 async def test_pipelined_requests_are_answered_in_their_order() -> None:
