@@ -212,7 +212,9 @@ def _guarded(operation: dict[str, Any]) -> dict[str, Any]:
     refusals = {
         "401": unauthenticated,
         "403": _problem("forbidden, address_denied, origin_denied, auth_refused"),
+        "414": _problem("uri_too_long"),
         "429": _retryable("rate_limited, too_many_concurrent"),
+        "431": _problem("headers_too_large"),
     }
     responses = dict(sorted({**operation["responses"], **refusals}.items()))
     security: list[dict[str, list[str]]] = [{}, {"bearerAuth": []}, {"apiKeyAuth": []}]
