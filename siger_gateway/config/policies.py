@@ -186,3 +186,8 @@ class PolicyConfig:
     deny: tuple[Network, ...] = doc("not these addresses", ())
     limits: RouteLimitsConfig = doc("sizes", RouteLimitsConfig)
     security_headers: SecurityHeadersConfig = doc("for browsers", SecurityHeadersConfig)
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether credentials are looked at, once ``auth`` has been filled in."""
+        return self.auth in ("optional", "required")

@@ -41,7 +41,7 @@ def compile_filters(
     late = [one for one in configs if needs_identity(one[1].key)]
     if early:
         filters.append(rate_limit(early))
-    if policy.auth in ("optional", "required"):
+    if policy.asks_who:
         assert authenticator is not None, "the configuration has been checked"
         filters.append(authenticate(authenticator, policy.auth, policy.roles, policy.scopes))
     if late:
@@ -55,7 +55,7 @@ def compile_filters(
 def is_guarded(policy: RouteConfig) -> bool:
     """Whether it matters if a request comes by this route or by another one."""
     return bool(
-        policy.auth in ("optional", "required")
+        policy.asks_who
         or policy.allow
         or policy.deny
         or policy.rate_limit

@@ -17,7 +17,7 @@ from siger_gateway.config.policies import ConcurrencyConfig, RateLimitConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.concurrency import Concurrency
 from siger_gateway.filters.filter import Call, Filter, Verdict
-from siger_gateway.filters.gcra import Key, Limiter, take_all
+from siger_gateway.filters.gcra import Key, Limiter, Outcome, take_all
 from siger_gateway.filters.networks import address_of
 from siger_gateway.filters.rate_limit_fields import (
     RATELIMIT,
@@ -89,18 +89,17 @@ def rate_limit(limits: Sequence[tuple[Limiter, RateLimitConfig]]) -> Filter:
         Policy(limit_name(one), one.requests, one.per, one.burst or one.requests)
         for _, one in limits
     ]
-    told = policy_field(policies)
-    (limiter, config), *others = limits
-    if not others:
+    if len(limits) == 1:
+        limiter, config = limits[0]
         return _single_limit(limiter, policies[0], key_of(config.key), config.cost)
+    told = policy_field(policies)
     parts = [(limiter, key_of(one.key), one.cost) for limiter, one in limits]
 
     def check(call: Call) -> Verdict:
         now = monotonic()
         outcomes = take_all([(limiter, key(call), cost) for limiter, key, cost in parts], now)
         call.to_client += (told, limit_field(list(zip(policies, outcomes, strict=True))))
-        later = retry_after(outcomes)
-        return None if later is None else _refusal(later[1])
+        return _refusal(outcomes) if any([one.retry_after for one in outcomes]) else None
 
     return check
 
@@ -112,17 +111,15 @@ def _single_limit(limiter: Limiter, policy: Policy, key: KeyOf, cost: int) -> Fi
     def check(call: Call) -> Verdict:
         outcome = take(key(call), monotonic(), cost)
         call.to_client += (told, (RATELIMIT, limit_item(policy, outcome)))
-        if not outcome.retry_after:
-            return None
-        later = retry_after((outcome,))
-        return _refusal(b"" if later is None else later[1])
+        return _refusal((outcome,)) if outcome.retry_after else None
 
     return check
 
 
-def _refusal(seconds: bytes) -> GatewayError:
+def _refusal(outcomes: Sequence[Outcome]) -> GatewayError:
+    later = retry_after(outcomes)
     return GatewayError(
-        "rate_limited", headers={"Retry-After": seconds.decode()} if seconds else {}
+        "rate_limited", headers={} if later is None else {"Retry-After": later[1].decode()}
     )
 
 

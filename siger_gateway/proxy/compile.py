@@ -72,9 +72,8 @@ class Compiler:
         # A route of the file may be called "jobs" too, and has limits of its own.
         own = replace(config, name=f"gateway/{config.name}")
         filters = compile_filters(own, self._limits, self._authenticator)
-        asks_who = config.auth in ("optional", "required")
         cors, guarded = bool(config.cors.origins), is_guarded(config)
-        return LocalRoute(config.name, stats, application, filters, cors, guarded, asks_who)
+        return LocalRoute(config.name, stats, application, filters, cors, guarded, config.asks_who)
 
     def _route(self, effective: EffectiveRoute) -> Route:
         config = effective.config
@@ -90,7 +89,7 @@ class Compiler:
         return self._proxied(config, filters)
 
     def _proxied(self, config: RouteConfig, filters: Filters) -> ProxyRoute:
-        shown = self._credentials if config.auth in ("optional", "required") else ()
+        shown = self._credentials if config.asks_who else ()
         cors = bool(config.cors.origins)
         rewrite = strip_rewrite(config.strip_prefix) or path_rewrite(config.match, config.rewrite)
         retry = config.retry
