@@ -27,9 +27,9 @@ from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.attempts import Attempts
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,
-    NOT_IN_TRAILERS,
     VIA,
     VIA_1_0,
+    forwarded_trailers,
     with_host,
 )
 from siger_gateway.proxy.request_body import RequestBody
@@ -219,7 +219,7 @@ class Exchange:
         body = self._body
         assert body is not None
         if trailers:
-            trailers = [field for field in trailers if field[0] not in NOT_IN_TRAILERS]
+            trailers = forwarded_trailers(trailers)
             if self._route.request_edits is not None:
                 trailers = self._route.request_edits.without(trailers)
         body.end(trailers, self._connection)
