@@ -48,6 +48,8 @@ _TARGET: Final = bytes(code if code in _ORIGIN_FORM else SPACE for code in range
 """Translates a target to itself, if all its characters may be in one (RFC 9112 section 3.2.1)."""
 
 MAX_STATUS_LINES: Final = 256
+MOST_DIGITS: Final = 18
+"""Of a ``Content-Length``: so many are no number too large for anything."""
 
 
 class NotPlain(Exception):
@@ -141,17 +143,15 @@ def request_line(line: bytes) -> tuple[bytes, bytes]:
     raise NotPlain
 
 
-def length_of(fields: dict[bytes, bytes], headers: Headers) -> int | None:
-    """``Content-Length``, if there is one.
+def length_of(headers: Headers) -> int:
+    """``Content-Length``.
 
-    :param fields: ``dict(headers)``.
-    :raises NotPlain: if there is any doubt about it.
+    :raises NotPlain: if there is none, or any doubt about it.
     """
-    value = fields.get(b"content-length")
-    if value is None:
-        return None
-    if not value.isdigit() or len(value) > 18 or (value[:1] == b"0" and len(value) > 1):
+    values = [value for name, value in headers if name == b"content-length"]
+    if len(values) != 1:
         raise NotPlain
-    if len(fields) != len(headers) and sum(name == b"content-length" for name, _ in headers) > 1:
+    value = values[0]
+    if not value.isdigit() or len(value) > MOST_DIGITS or (value[:1] == b"0" and len(value) > 1):
         raise NotPlain
     return int(value)

@@ -127,16 +127,14 @@ class RequestParser:
         lines = data[: end - 3].split(b"\n")
         method, target = request_line(lines.pop(0))
         headers = fields_of(lines)
-        request = Request(method, target, headers, True)
+        request = Request(method, target, headers, True, lines)
         fields = request.fields
         if len(fields) != len(headers) or fields.get(b"host", b"") != self._seen_host:
             self._check_plain_host(headers)
         if len(headers) > self._count_limit:
             raise NotPlain
         rest = len(data) - end
-        length = 0
-        if b"content-length" in fields:
-            length = length_of(fields, headers) or 0
+        length = length_of(headers) if b"content-length" in fields else 0
         if rest > length or length > self.body_limit:
             raise NotPlain
         if length:

@@ -115,10 +115,10 @@ class ResponseParser:
         lines = data[: end - 3].split(b"\n")
         status = status_of(lines.pop(0))
         headers = fields_of(lines)
-        response = Response(status, headers, True)
-        length = length_of(response.fields, headers)
+        response = Response(status, headers, True, lines)
+        length = length_of(headers)
         rest = len(data) - end
-        if length is None or rest > length or len(headers) > MAX_FIELDS:
+        if not rest <= length or len(headers) > MAX_FIELDS:
             raise NotPlain
         if rest:
             response.append(data[end:])

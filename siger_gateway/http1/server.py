@@ -248,7 +248,9 @@ class DownstreamConnection(asyncio.Protocol):
         if self._request is not None and not self._request.http10:
             self._transport.write(encode_head(STATUS_LINES[status], headers))
 
-    def send_head(self, status: int, headers: Headers, body: bytes, *, sized: bool) -> None:
+    def send_head(
+        self, status: int, headers: Headers, body: bytes, *, sized: bool, lines: bytes = b""
+    ) -> None:
         request = self._request
         assert request is not None
         self.head_sent = True
@@ -267,7 +269,7 @@ class DownstreamConnection(asyncio.Protocol):
             headers.append((b"connection", b"close"))
         elif request.http10:
             headers.append((b"connection", b"keep-alive"))
-        head = encode_head(STATUS_LINES[status], headers)
+        head = encode_head(STATUS_LINES[status], headers, lines)
         if body:
             self.bytes_out += len(body)
             if self._chunked:
