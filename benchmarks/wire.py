@@ -29,7 +29,7 @@ from siger_gateway.http1.client import UpstreamConnection
 VARIANTS = 64
 """Different requests, as in requests.lua."""
 REQUESTS = 256
-"""Of one run."""
+"""Of one run: as many as two flushes of the access log."""
 
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"

@@ -64,7 +64,7 @@ def test_a_line_holds_every_field_of_the_record(tmp_path: Path) -> None:
     log.append(record())
     log.close()
     (line,) = lines(tmp_path / "log")
-    assert tuple(line) == AccessRecord._fields
+    assert tuple(line) == AccessRecord.__struct_fields__
     assert (line["time"], line["duration"]) == ("1970-01-01T00:00:01.500Z", 0.25)
     assert (line["query"], line["user"], line["key_id"]) == ("a=1&token=***", "alice", "ci")
 
