@@ -18,7 +18,7 @@ COMPILED = (
     *("http1/request_parser", "http1/response_parser", "http1/server", "http1/client"),
     *("filters/filter", "filters/chain", "filters/gcra", "filters/rate_limit_fields"),
     *("filters/rate_limit", "filters/authenticate", "filters/tokens", "telemetry/metrics"),
-    *("telemetry/redact", "proxy/route"),
+    *("telemetry/access_log", "telemetry/redact", "proxy/route"),
     *("proxy/dispatch", "proxy/arrival", "proxy/exchange", "proxy/attempts", "proxy/account"),
     *("proxy/forwarded", "proxy/request_body", "proxy/edits", "proxy/answer"),
     *("routing/table", "routing/path", "upstream/balancer", "upstream/cluster", "upstream/pool"),

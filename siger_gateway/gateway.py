@@ -48,7 +48,7 @@ from siger_gateway.routing.describe import describe
 from siger_gateway.routing.effective import EffectiveRoute, effective, largest_body, policy_of
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.routing.tags import Catalog
-from siger_gateway.telemetry.log import AccessLog
+from siger_gateway.telemetry.access_log import AccessLog
 from siger_gateway.telemetry.metrics import Metrics, Samples
 from siger_gateway.tls.certificates import Certificates, ServerFiles
 from siger_gateway.tls.contexts import FileProblem, KeyPair

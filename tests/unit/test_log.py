@@ -12,14 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siger_gateway.telemetry import log as module
-from siger_gateway.telemetry.log import (
-    FLUSH_AT,
-    AccessLog,
-    AccessRecord,
-    JsonFormatter,
-    utc_timestamp,
-)
+from siger_gateway.telemetry import access_log as module
+from siger_gateway.telemetry.access_log import FLUSH_AT, AccessLog
+from siger_gateway.telemetry.access_record import AccessRecord
+from siger_gateway.telemetry.log import JsonFormatter, utc_timestamp
 
 
 def record(status: int = 200, path: str = "/", number: int = 0) -> AccessRecord:
