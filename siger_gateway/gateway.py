@@ -54,6 +54,9 @@ from siger_gateway.tls.certificates import Certificates, ServerFiles
 from siger_gateway.tls.contexts import FileProblem, KeyPair
 from siger_gateway.upstream.clusters import Clusters
 
+GC_THRESHOLDS: Final = (20_000, 50, 50)
+"""Of the garbage collector. What a request allocates is freed when it ends, but a burst of requests
+looks like a leak to Python's own 700: it would look through all of them again and again."""
 DRAIN_IDLE_GRACE: Final = 1.0
 """Seconds that an idle keep-alive connection is kept in a drain: a request that left the client
 before it learned of the drain arrives within a round trip, and is answered."""
@@ -161,6 +164,7 @@ class Gateway:
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         log.info("serving", extra={"fields": {"port": self.port}})
 
     async def jobs_connected(self, timeout: float) -> bool:
