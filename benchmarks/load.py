@@ -81,9 +81,19 @@ def _unpack_packages() -> None:
 
 
 def run_load(
-    children: Children, wrk: Wrk, *, port: int, connections: int, seconds: int, core: int
+    children: Children,
+    wrk: Wrk,
+    *,
+    port: int,
+    connections: int,
+    seconds: int,
+    core: int,
+    script: str = "requests.lua",
 ) -> LoadResult:
-    """Load ``127.0.0.1:port`` from ``core``; returns when the load has ended."""
+    """Load ``127.0.0.1:port`` from ``core``; returns when the load has ended.
+
+    :param script: a file beside this one that makes the requests.
+    """
     child = children.start(
         "wrk",
         [
@@ -91,7 +101,7 @@ def run_load(
             "--threads=1",
             f"--connections={connections}",
             f"--duration={seconds}s",
-            f"--script={HERE / 'requests.lua'}",
+            f"--script={HERE / script}",
             f"http://127.0.0.1:{port}",
         ],
         core=core,

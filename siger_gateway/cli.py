@@ -2,6 +2,9 @@
 
 Exit codes: 0 when all went well, 1 when something could not be done (a port in use), 2 when the
 command line or the configuration is wrong, as Unix tools and argparse have it.
+
+A command imports what it alone needs when it runs: `serve` starts without the parts of `dev` and
+`worker`, and what only looks at the configuration starts without the gateway.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import uvloop
@@ -27,16 +30,11 @@ from siger_gateway.config.load import Loaded, load, loads
 from siger_gateway.config.problem import ConfigError
 from siger_gateway.config.render import render_default
 from siger_gateway.config.schema import Config
-from siger_gateway.dev import run_dev
-from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
-from siger_gateway.filters.api_key_file import load_keys
-from siger_gateway.gateway import Gateway
-from siger_gateway.jobs.exec import exec_handler
-from siger_gateway.jobs.worker import Worker
-from siger_gateway.routing.describe import describe
-from siger_gateway.routing.effective import effective
-from siger_gateway.routing.tags import Catalog
 from siger_gateway.telemetry import log as logs
+
+if TYPE_CHECKING:
+    from siger_gateway.gateway import Gateway
+    from siger_gateway.routing.tags import Catalog
 
 DEFAULT_CONFIG: Final = "configs/config.yaml"
 OTHER_FILES: Final = 256
@@ -163,6 +161,8 @@ def _raise_file_limit(connections: int) -> None:
 
 
 async def _serve_until_stopped(loaded: Loaded, path: Path) -> int:
+    from siger_gateway.gateway import Gateway
+
     try:
         gateway = Gateway(loaded.config)
     except OSError as error:
@@ -233,6 +233,8 @@ def _log_warnings(loaded: Loaded) -> None:
 
 
 def _dev(arguments: argparse.Namespace) -> int:
+    from siger_gateway.dev import run_dev
+
     logs.configure("warning")
     return _run(run_dev(arguments.port))
 
@@ -243,6 +245,8 @@ def _dev(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     loaded = load(arguments.config)
     if loaded.config.auth.api_keys:
+        from siger_gateway.filters.api_key_file import load_keys
+
         load_keys(loaded.config.auth.api_keys)
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
@@ -251,6 +255,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _routes(arguments: argparse.Namespace) -> int:
+    from siger_gateway.routing.describe import describe
+    from siger_gateway.routing.effective import effective
+
     config = load(arguments.config).config
     rows = [describe(route) for route in effective(config, _last_catalog(config)).routes]
     if arguments.json:
@@ -269,6 +276,8 @@ def _last_catalog(config: Config) -> Catalog:
     """The services in Consul as the gateway on this machine last saw them."""
     if not config.consul_address or not config.data_dir:
         return {}
+    from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
+
     tables = Snapshot(Path(config.data_dir) / SNAPSHOT_FILE).load()
     return tables.catalog if tables is not None else {}
 
@@ -277,7 +286,6 @@ def _last_catalog(config: Config) -> Catalog:
 
 
 def _token(arguments: argparse.Namespace) -> int:
-    # Here, for tokens take 15 ms and 5 MiB, with which no other command should start.
     from siger_gateway.filters.tokens import mint
 
     jwt = load(arguments.config).config.auth.jwt
@@ -329,6 +337,9 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 
 async def _work(arguments: argparse.Namespace, servers: str, stream: str) -> int:
+    from siger_gateway.jobs.exec import exec_handler
+    from siger_gateway.jobs.worker import Worker
+
     try:
         worker = Worker(
             servers,

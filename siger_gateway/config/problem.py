@@ -109,6 +109,8 @@ class Report:
 
     def is_good(self, *keys: str) -> bool:
         """Whether no problem is known at these keys or at anything that they are part of."""
+        if not self._bad:  # as a rule
+            return True
         return not any(part in self._bad for key in keys for part in ancestry(key))
 
     def is_good_below(self, key: str) -> bool:
@@ -148,6 +150,8 @@ def nearest(word: str, among: Collection[str]) -> str:
 def shown(text: str) -> str:
     """``text`` on one line, safe for a terminal and a log, cut at ``SHOWN_CHARACTERS``."""
     cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    if cut.isprintable():  # as a rule
+        return cut
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in cut
     )

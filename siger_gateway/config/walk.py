@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from siger_gateway.config.document import Entry, Node, Scalar, Sequence
@@ -77,7 +78,7 @@ class Walk:
         return self._scalar(node, hint, rule, key)
 
     def _record(self, node: Node, cls: Any, key: str) -> Any:
-        hints = get_type_hints(cls, include_extras=True)
+        hints = _hints(cls)
         known = {one.name: one for one in fields(cls)}
         entries = self._entries(node, key, cls)
         if entries is None:
@@ -196,6 +197,12 @@ class Walk:
 
 def _required(one: Field[Any]) -> bool:
     return one.default is MISSING and one.default_factory is MISSING
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Every annotation is compiled to read it: of 10,000 routes, seconds if not remembered."""
+    return get_type_hints(cls, include_extras=True)
 
 
 def _default(one: Field[Any], hint: Any) -> Any:

@@ -11,3 +11,14 @@
 Endpoints that the configuration lists need no discovery. Whole tables are published, through a
 callback; who takes them is the composition root's business.
 """
+
+from siger_gateway.deferred import defer
+
+# All that the package itself does is to import a client made of requests; ``consul_client`` has a
+# wire of its own and needs only submodules.
+defer("consul")
+
+import consul  # noqa: E402 - it must be deferred by then
+from consul.check import Check  # noqa: E402
+
+consul.Check = Check  # which one of the submodules takes from the package

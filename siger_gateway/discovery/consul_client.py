@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
-from consul import ConsulException
 from consul.base import Consul, HTTPClient
 from consul.base import Response as ConsulResponse
 from consul.callback import CB
+from consul.exceptions import ConsulException
 from tornado.httputil import HTTPHeaders
 
 from siger_gateway.discovery.answers import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from consul import ConsulException
+from consul.exceptions import ConsulException
 
 SHOWN: int = 200
 """Characters of an error that are logged: py-consul's may hold a whole answer."""

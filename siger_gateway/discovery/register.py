@@ -20,7 +20,8 @@ import socket
 from ipaddress import ip_address
 from typing import Any, Final, Literal
 
-from consul import Check, ConsulException
+from consul.check import Check
+from consul.exceptions import ConsulException
 
 from siger_gateway.config.schema import RegisterConfig
 from siger_gateway.discovery.backoff import backoff

@@ -12,3 +12,8 @@ worker      the other side: takes jobs and runs them
 run         one job in a worker, from its delivery to its acknowledgement
 exec        a worker's handler that runs a program
 """
+
+from siger_gateway.deferred import defer
+
+# nats-py's transport over WebSockets, for servers whose address begins with ws://.
+defer("aiohttp", "multidict")

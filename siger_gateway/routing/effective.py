@@ -72,7 +72,10 @@ def effective(config: Config, catalog: Catalog = NOTHING) -> Effective:
     wanted += [(_exposing(name), "exposed") for name in exposed]
     wanted += [(route, "consul") for route in tagged.routes]
     routes = [EffectiveRoute(route, "gateway") for route in OWN]
-    routes += [EffectiveRoute(_with_defaults(route, config), origin) for route, origin in wanted]
+    body = config.limits.body if largest_body(config) > config.limits.body else 0
+    routes += [
+        EffectiveRoute(_with_defaults(route, config, body), origin) for route, origin in wanted
+    ]
     return Effective(tuple(routes), services, tagged.problems)
 
 
@@ -98,16 +101,15 @@ def largest_body(config: Config) -> int:
     return max(config.limits.body, *bodies)
 
 
-def _with_defaults(route: RouteConfig, config: Config) -> RouteConfig:
+def _with_defaults(route: RouteConfig, config: Config, body: int) -> RouteConfig:
+    """:param body: bytes that a route without a limit of its own takes; 0: what the wire takes.
+    Where the wire lets pass what some other route takes, this one has to look itself."""
     limits = route.limits
-    if not limits.body and largest_body(config) > config.limits.body:
-        # The wire lets pass what any route takes; the others have to look themselves.
-        limits = replace(limits, body=config.limits.body)
     return replace(
         route,
         auth=route.auth or config.auth.default,
         cors=route.cors if route.cors.origins else config.cors,
-        limits=limits,
+        limits=limits if limits.body or not body else replace(limits, body=body),
     )
 
 

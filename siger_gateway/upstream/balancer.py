@@ -12,7 +12,7 @@ import random
 from bisect import bisect
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import gcd
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_SCHEDULE: Final = 10_000
 """Entries of a weighted schedule; beyond it, weights are rounded to what fits."""
+
+MOST_COMPARED: Final = 64
+"""Endpoints that are compared for one request: 5 µs."""
 
 
 class Balancer(Protocol):
@@ -66,7 +69,11 @@ class Random:
 
 
 class LeastConnections:
-    """The one with the fewest exchanges for its weight; among the idle, each in turn by weight."""
+    """The one with the fewest exchanges for its weight; among the idle, each in turn by weight.
+
+    Of a long table, the one with the fewest among ``MOST_COMPARED`` that stand together somewhere:
+    where so many are busy, nobody can tell it from the very least.
+    """
 
     __slots__ = ("_endpoints", "_turns")
 
@@ -84,12 +91,15 @@ class LeastConnections:
         endpoints = self._endpoints
         # From anywhere, or the first of the table would get more than its share of the ties.
         start = random.randrange(len(endpoints)) if endpoints else 0
-        for endpoint in endpoints[start:] + endpoints[:start]:
+        places = chain(range(start, len(endpoints)), range(start))
+        for compared, endpoint in enumerate((endpoints[place] for place in places), 1):
             one = load(endpoint)
             if (best is None or one < best_load) and endpoint not in tried:
                 best, best_load = endpoint, one
                 if not one:
                     break
+            if compared >= MOST_COMPARED and best is not None:
+                break
         return best
 
 

@@ -249,8 +249,14 @@ class Cluster:
         self.retrying += 1
         return True
 
-    def tick(self, now: float) -> None:
-        """What time brings: connections too old, ejections over, weights grown.
+    @property
+    def ticks(self) -> bool:
+        """Whether it has anything that ``tick`` would look at."""
+        return bool(self._checker or self.outlier or self._slow_start is not None)
+
+    def tend(self, now: float) -> None:
+        """What time brings slowly: connections too old, other certificates. Touches every endpoint,
+        so it is not for every tick.
 
         :param now: the loop's time.
         """
@@ -258,6 +264,12 @@ class Cluster:
             self.tls.look(now)
         for endpoint in self.endpoints:
             endpoint.pool.close_stale(now)
+
+    def tick(self, now: float) -> None:
+        """What time brings soon: ejections over, weights grown, a table that waits to be made.
+
+        :param now: the loop's time.
+        """
         if self.outlier is not None:
             self.outlier.tick(now)
         self._rebalanced = False

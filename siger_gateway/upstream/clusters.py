@@ -6,10 +6,16 @@ A cluster whose configuration did not change survives a reload, with its connect
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from siger_gateway.config.schema import EndpointSpec, ServiceConfig
 from siger_gateway.telemetry.metrics import Metrics, Samples
 from siger_gateway.upstream.cluster import Cluster
+
+TURNS: Final = 10
+"""Ticks in which every cluster is tended once, each at another one: a second."""
+HASTY: Final = 10.0
+"""Seconds of ``idle_timeout`` below which a second matters: such clusters are tended every tick."""
 
 
 class Clusters:
@@ -19,6 +25,9 @@ class Clusters:
         self._metrics = metrics
         self._clusters: dict[str, Cluster] = {}
         self._discovered: dict[str, Sequence[EndpointSpec]] = {}
+        self._ticking: Sequence[Cluster] = ()
+        self._turns: Sequence[Sequence[Cluster]] = [()] * TURNS
+        self._turn = 0
         metrics.gauge(
             "siger_upstream_endpoints",
             "Endpoints in the table.",
@@ -83,11 +92,24 @@ class Clusters:
             clusters[name] = cluster
         gone = [c for name, c in self._clusters.items() if clusters.get(name) is not c]
         self._clusters = clusters
+        self._share_out()
         for cluster in gone:
             cluster.retire()
         # Tables that nobody keeps up to date are forgotten.
         used = {cluster.config.consul for cluster in clusters.values()}
         self._discovered = {name: e for name, e in self._discovered.items() if name in used}
+
+    def _share_out(self) -> None:
+        """Which clusters a tick is for: of 1,000 idle ones, it should touch few."""
+        self._ticking = [one for one in self._clusters.values() if one.ticks]
+        self._turns = [
+            [
+                one
+                for number, one in enumerate(self._clusters.values())
+                if number % TURNS == turn or one.config.pool.idle_timeout < HASTY
+            ]
+            for turn in range(TURNS)
+        ]
 
     def publish(self, consul_name: str, endpoints: Sequence[EndpointSpec]) -> None:
         """Discovery's whole table of one service."""
@@ -103,9 +125,12 @@ class Clusters:
                 cluster.tls.reload()
 
     def tick(self, now: float) -> None:
-        """See ``Cluster.tick``."""
-        for cluster in self._clusters.values():
+        """See ``Cluster.tick`` and ``Cluster.tend``."""
+        for cluster in self._ticking:
             cluster.tick(now)
+        self._turn = (self._turn + 1) % TURNS
+        for cluster in self._turns[self._turn]:
+            cluster.tend(now)
 
     async def close(self) -> None:
         for cluster in self._clusters.values():

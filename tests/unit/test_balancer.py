@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig
+from siger_gateway.upstream import balancer
 from siger_gateway.upstream.balancer import (
     MAX_SCHEDULE,
+    MOST_COMPARED,
     POLICIES,
     LeastConnections,
     Random,
@@ -250,3 +252,30 @@ async def test_an_endpoint_that_is_warming_up_gets_less_than_its_share(policy: s
     assert seen[newcomer] < 150  # its share would be 775, a tenth of that of one of the others 100
     if policy != "ewma":  # where the fast and free take all
         assert seen[newcomer] > 50
+
+
+async def test_a_selection_compares_a_bounded_number_of_endpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = await endpoints([1] * 1000)
+    for one in table:
+        one.active = 2  # all are busy: nothing ends the search early
+    compared: list[Endpoint] = []
+    monkeypatch.setattr(balancer, "load", lambda one: compared.append(one) or one.active)
+    selection = LeastConnections(table)
+    for tried in ((), table[:5]):
+        compared.clear()
+        assert selection.pick(tried) not in (None, *tried)
+        assert len(compared) <= MOST_COMPARED + 1
+    # Of those that are looked at, it is still the least busy one.
+    place = table.index(compared[0])
+    table[(place + 7) % 1000].active = 1
+    monkeypatch.setattr(random, "randrange", lambda end: place)
+    assert selection.pick(table[:5]) is table[(place + 7) % 1000]
+
+
+async def test_all_but_one_of_a_long_table_have_been_tried() -> None:
+    table = await endpoints([1] * 200)
+    for one in table:
+        one.active = 1
+    assert LeastConnections(table).pick(table[:77] + table[78:]) is table[77]

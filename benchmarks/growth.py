@@ -1,0 +1,133 @@
+"""What things cost as there are more of them: ``python -m benchmarks.growth``.
+
+routes      CPU per request with 10 to 10,000 routes, requests spread over all of them
+endpoints   CPU per request with 2 to 1,000 endpoints, by balancing policy
+services    Consul with 1 to 1,000 services: idle CPU, time from a change to the table
+start       from the start of the process to ready, and memory when idle, bare and grown
+
+Siger beside nginx and HAProxy where they have the same thing. Writes ``growth.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from benchmarks.growth_load import Load, add_line, grow, ratio
+from benchmarks.growth_proxies import PROXIES, Kind, Shape
+from benchmarks.load import NoWrk, find_wrk
+from benchmarks.processes import ProcessError, free_ports
+from benchmarks.results import Curve, Results, Table
+from benchmarks.servers import ROOT
+
+PARTS = ("routes", "endpoints", "services", "start")
+ROUTES = (10, 100, 1_000, 10_000)
+ENDPOINTS = (2, 10, 100, 1_000)
+SERVICES = (1, 10, 100, 1_000)
+KINDS: tuple[Kind, ...] = ("exact", "prefix", "template")
+POLICIES = ("round_robin", "least_connections", "p2c")
+REGEX_ROUTES = 1_000
+"""Templates are regular expressions to nginx and HAProxy, which try one after the other: with
+10,000 a request takes them a millisecond, and nobody waits for that."""
+
+
+def routes(options: argparse.Namespace, load: Load, results: Results) -> None:
+    """CPU per request over the number of routes, a curve for each kind of route."""
+    ports = free_ports(2)
+    ratios = Table("growth-routes", "CPU per request: the most routes to the fewest")
+    for kind in KINDS:
+        curve = Curve(f"routes-{kind}", f"Routes: {kind}", "routes", "CPU per request, µs")
+        results.curves.append(curve)
+        for proxy in PROXIES:
+            sizes = [n for n in ROUTES if proxy.name == "Siger" or _feasible(kind, n)]
+            if options.largest:
+                sizes = [sizes[0], sizes[-1]]
+            shapes = [(n, Shape(kind, n, ports)) for n in sizes]
+            rows = grow(proxy, f"{proxy.name}, {kind}", shapes, load)
+            add_line(curve, proxy.name, sizes, rows)
+            ratios.rows += rows
+            _tell(
+                f"{sizes[-1]:,} routes ({kind}), {proxy.name}", curve.lines[proxy.name], ratio(rows)
+            )
+    results.tables.append(ratios)
+
+
+def _feasible(kind: Kind, count: int) -> bool:
+    return kind != "template" or count <= REGEX_ROUTES
+
+
+def endpoints(options: argparse.Namespace, load: Load, results: Results) -> None:
+    """CPU per request over the number of endpoints, a curve for each policy."""
+    ports = free_ports(ENDPOINTS[-1])
+    sizes = [ENDPOINTS[0], ENDPOINTS[-1]] if options.largest else list(ENDPOINTS)
+    ratios = Table("growth-endpoints", "CPU per request: the most endpoints to the fewest")
+    for policy in POLICIES:
+        title = f"Endpoints: {policy}"
+        curve = Curve(f"endpoints-{policy}", title, "endpoints", "CPU per request, µs")
+        results.curves.append(curve)
+        for proxy in PROXIES:
+            if policy not in proxy.policies:
+                continue
+            shapes = [(n, Shape("prefix", 10, ports[:n], policy)) for n in sizes]
+            rows = grow(proxy, f"{proxy.name}, {policy}", shapes, load)
+            add_line(curve, proxy.name, sizes, rows)
+            ratios.rows += rows
+            label = f"{sizes[-1]:,} endpoints ({policy}), {proxy.name}"
+            _tell(label, curve.lines[proxy.name], ratio(rows))
+    results.tables.append(ratios)
+
+
+def _tell(label: str, line: list[tuple[float, float]], grown: float | None) -> None:
+    shown = "void" if grown is None else f"x {grown:.2f}"
+    print(f"{label:48}{shown:>8}   {'  '.join(f'{y:.1f}' for _, y in line)} µs", flush=True)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, action="append", help="may be repeated")
+    parser.add_argument("--rounds", type=_positive, default=2, help="%(default)s")
+    parser.add_argument("--seconds", type=_positive, default=1, help="of a round; %(default)s")
+    parser.add_argument("--largest", action="store_true", help="only the smallest and the largest")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="%(default)s")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Exit status: 0, 1 if a row is void or a process failed, 130 after Ctrl-C."""
+    options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    results = Results("growth", machine)
+    parts = options.only or PARTS
+    available = sorted(os.sched_getaffinity(0))
+    try:
+        load = Load(find_wrk(), options.seconds, options.rounds, available[0], available[-1])
+        for name, measure in (("routes", routes), ("endpoints", endpoints)):
+            if name in parts:
+                measure(options, load, results)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (NoWrk, ProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(results.write(options.out))
+    return 1 if any(row.errors for table in results.tables for row in table.rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
