@@ -217,7 +217,7 @@ class JobQueue:
         started = time.monotonic()
         try:
             answer = await self.connection.request(subject, payload, ACK_TIMEOUT, headers)
-            ack = orjson.loads(answer.data)
+            ack = orjson.loads(answer)
         except NotConnected:
             raise unavailable() from None
         except nats.errors.NoRespondersError:
