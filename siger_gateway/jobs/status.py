@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 QUEUED: Final = "queued"
@@ -65,12 +66,17 @@ MAX_TEXT: Final = 1024
 MAX_USER: Final = 256
 """Characters of a user's name: as many as a token may hold (``filters.claims.NAME_LENGTH``)."""
 
+MAX_MOMENT: Final = 64
+"""Characters of a timestamp: RFC 3339 needs 32 for microseconds and an offset."""
+
+KNOWN_TAGS: Final = 10_000
+"""Different lists of tags that are remembered at a time, to hold equal ones once."""
+
 YEAR_9999: Final = 253_370_764_800
 """Seconds from 1970 to the last year that can be written; beyond it a timestamp is nonsense."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event of a job.
 
     :param seq: sequence in the stream, from 1.
@@ -90,69 +96,46 @@ class Event:
     details: bytes = b""
 
 
-class JobState:
+class JobState(msgspec.Struct, gc=False):
     """What is known of one job: the fields of its submit message and of its last legal event.
 
     ``submitted_at`` is what the job document says, ``stored_at`` when the stream stored it, both
     in seconds since 1970. ``seq`` is the submit message's sequence, ``event_seq`` the last legal
     event's. ``details_seq`` names the event whose details were too long to keep (0: none was).
-    ``user_id`` is whose job it is; empty: nobody's.
+    ``user_id`` is whose job it is; empty: nobody's. ``dropped``: the ledger has forgotten it.
+
+    There may be a million of these, and the garbage collector need not look at any: they refer to
+    texts and numbers only (``gc=False``).
+
+    :param submitted_at: below 0: it is not told, and ``stored_at`` has to do.
     """
 
-    __slots__ = (
-        "details",
-        "details_seq",
-        "dropped",
-        "ended_at",
-        "event_seq",
-        "job_id",
-        "message",
-        "name",
-        "priority",
-        "progress",
-        "seq",
-        "started_at",
-        "status",
-        "stored_at",
-        "submitted_at",
-        "tags",
-        "timestamp",
-        "type",
-        "user_id",
-        "worker",
-    )
+    job_id: str
+    seq: int
+    stored_at: float
+    type: str = ""
+    user_id: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    submitted_at: float = -1.0
+    event_seq: int = 0
+    timestamp: float = 0.0
+    status: str = QUEUED
+    message: str = ""
+    progress: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    worker: str = ""
+    details: bytes = b""
+    details_seq: int = 0
+    dropped: bool = False
 
-    def __init__(
-        self,
-        job_id: str,
-        seq: int,
-        stored_at: float,
-        *,
-        type: str = "",
-        user_id: str = "",
-        name: str = "",
-        tags: tuple[str, ...] = (),
-        priority: int = 0,
-        submitted_at: float | None = None,
-    ) -> None:
-        self.job_id = job_id
-        self.seq = self.event_seq = seq
-        self.stored_at = stored_at
-        self.submitted_at = self.timestamp = stored_at if submitted_at is None else submitted_at
-        self.type = type
-        self.user_id = user_id
-        self.name = name
-        self.tags = tags
-        self.priority = priority
-        self.status = QUEUED
-        self.message = ""
-        self.progress: float | None = None
-        self.started_at: float | None = None
-        self.ended_at: float | None = None
-        self.worker = ""
-        self.details = b""
-        self.details_seq = 0
-        self.dropped = False
+    def __post_init__(self) -> None:
+        self.event_seq = self.seq
+        if self.submitted_at < 0:
+            self.submitted_at = self.stored_at
+        self.timestamp = self.submitted_at
 
     def __repr__(self) -> str:
         return f"<JobState {self.job_id} {self.status} seq={self.seq} event={self.event_seq}>"
@@ -190,11 +173,14 @@ class JobState:
         return True
 
 
+_known_tags: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
+
+
 def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
     """The state that a submit message begins; other publishers' documents may lack fields."""
     document = _object(data)
-    tags, priority = document.get("tags"), document.get("priority")
-    submitted_at = document.get("submitted_at") or document.get("timestamp")
+    priority = document.get("priority")
+    submitted_at = _moment(document.get("submitted_at") or document.get("timestamp"))
     return JobState(
         job_id,
         seq,
@@ -202,9 +188,9 @@ def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
         type=_shared(document.get("type")),
         user_id=_user(document.get("user_id")),
         name=_text(document.get("name")),
-        tags=tuple(_shared(tag) for tag in tags) if isinstance(tags, list) else (),
+        tags=_tags(document.get("tags")),
         priority=priority if type(priority) is int and 0 <= priority <= 100 else 0,
-        submitted_at=_moment(submitted_at),
+        submitted_at=-1.0 if submitted_at is None else submitted_at,
     )
 
 
@@ -252,6 +238,17 @@ def _shared(value: Any) -> str:
     return sys.intern(_text(value))
 
 
+def _tags(value: Any) -> tuple[str, ...]:
+    """Those of a job; many jobs have the same ones, which are then held once."""
+    if not isinstance(value, list):
+        return ()
+    tags = tuple([_shared(tag) for tag in value])
+    known = _known_tags.setdefault(tags, tags)
+    if len(_known_tags) > KNOWN_TAGS:
+        _known_tags.clear()
+    return known
+
+
 def _user(value: Any) -> str:
     """A user's name, held once. What cannot be one is none: cut to size it could be another's."""
     return sys.intern(value) if isinstance(value, str) and len(value) <= MAX_USER else ""
@@ -259,10 +256,14 @@ def _user(value: Any) -> str:
 
 def _moment(value: Any) -> float | None:
     """RFC 3339 -> seconds since 1970; None for anything else."""
-    if not isinstance(value, str):
-        return None
+    return _seconds(value) if isinstance(value, str) and len(value) <= MAX_MOMENT else None
+
+
+@lru_cache(maxsize=256)
+def _seconds(text: str) -> float | None:
+    """A message often says the same moment twice, and then it is read, and held, once."""
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(text)
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

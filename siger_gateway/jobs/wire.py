@@ -140,19 +140,21 @@ class Wire(Parser):  # type: ignore[misc]
                 start = line_end + 2
                 continue
             words = data[start:line_end].split()
-            body = line_end + 2
-            stop = body + int(words[-1])
+            split = body = line_end + 2
+            reply = b""
+            try:
+                stop = body + int(words[-1])
+                if first == 72:
+                    split += int(words[-2])
+                    if len(words) == 6:
+                        reply = words[3]
+                elif len(words) == 5:
+                    reply = words[3]
+            except (ValueError, IndexError):
+                raise nats.errors.ProtocolError("nats: malformed MSG") from None
             if stop + 2 > end:
                 self._missing = stop + 2 - end
                 break
-            split = body
-            reply = b""
-            if first == 72:
-                split += int(words[-2])
-                if len(words) == 6:
-                    reply = words[3]
-            elif len(words) == 5:
-                reply = words[3]
             sink = sinks.get(words[2])
             if sink is not None:
                 sink(words[1], reply, data[body:split], data[split:stop])
