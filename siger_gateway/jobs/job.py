@@ -11,6 +11,7 @@ subjects, so it is refused here and nothing else in this package builds a subjec
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -114,8 +115,13 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def digest(self) -> str:
         """What makes two bodies the same: SHA-256 over the fields, whatever their order (hex)."""
-        canonical = orjson.dumps(self.fields(), option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(canonical).hexdigest()
+        return digest_of(self.fields())
+
+
+def digest_of(fields: dict[str, Any]) -> str:
+    """``JobRequest.digest`` of a request with these ``fields()``."""
+    canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _expectation(kind: Any) -> str:
@@ -155,6 +161,10 @@ def parse_body(raw: bytes, types: tuple[str, ...] = ()) -> JobRequest:
         raise GatewayError("malformed_json") from None
     if not isinstance(document, dict):
         raise GatewayError("invalid_fields", errors=[_bad("", "must be a JSON object")])
+    with contextlib.suppress(msgspec.ValidationError):  # then everything that is wrong is found
+        request = msgspec.convert(document, JobRequest)
+        if _is_shallow(request.params) and (not types or request.type in types):
+            return request
     errors = [_bad(name, "is not a known field") for name in document if name not in _FIELDS]
     values: dict[str, Any] = {}
     for name, (kind, expectation, required) in _FIELDS.items():
@@ -227,7 +237,8 @@ def new_job_id() -> str:
     tick = _clock.tick()
     value = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64
     value |= 0b10 << 62 | int.from_bytes(os.urandom(8), "big") >> 2
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"  # as str(uuid.UUID) has it, at a third of the cost
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def derived_job_id(user_id: str, key: str) -> str:

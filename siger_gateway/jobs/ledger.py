@@ -171,6 +171,18 @@ class Ledger:
             raise no_such_job()
         return job
 
+    def at_hand(self, job_id: str, actor: Actor) -> JobState | None:
+        """A job as it stands now, if that is known without waiting and ``actor`` may see it; None
+        says nothing, ``get`` has to be asked.
+
+        Of what this gateway has stored itself, only cancel requests change a job that is in memory.
+        """
+        if not self.ready or self._queue.cancelled_seq > self._reader.position.seq:
+            return None
+        self._jobs.expire(time.time())
+        job = self._jobs.get(job_id)
+        return job if job is not None and actor.may_see(job) else None
+
     async def details(self, job: JobState) -> dict[str, Any]:
         """``result`` and ``error`` of a job, those that there are.
 

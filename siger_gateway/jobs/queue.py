@@ -31,7 +31,7 @@ from siger_gateway.config.schema import JobsConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.jobs import stream
 from siger_gateway.jobs.connection import Connection, NoAnswer, NotConnected, SetUpFailed, end
-from siger_gateway.jobs.job import JobRequest, derived_job_id, new_job_id
+from siger_gateway.jobs.job import JobRequest, derived_job_id, digest_of, new_job_id
 from siger_gateway.jobs.ownership import Actor
 from siger_gateway.jobs.status import JobState
 from siger_gateway.telemetry.log import utc_timestamp
@@ -74,6 +74,8 @@ class JobQueue:
         """Whether there is a server to connect to at all."""
         self.acked_seq = 0
         """The highest sequence that was confirmed to this process: what its reads must show."""
+        self.cancelled_seq = 0
+        """The highest one of a cancel request."""
         self._metrics = metrics
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -119,9 +121,9 @@ class JobQueue:
             ``queue_ambiguous`` (with ``job_id``), ``idempotency_mismatch``, ``body_too_large``.
         """
         job_id = derived_job_id(user_id, idempotency_key) if idempotency_key else new_job_id()
-        digest = request.digest()
-        now = utc_timestamp()
         document = request.fields()
+        digest = digest_of(document)
+        now = utc_timestamp()
         document.update(job_id=job_id, user_id=user_id, timestamp=now, submitted_at=now)
         headers = {
             "Nats-Msg-Id": job_id,
@@ -156,6 +158,7 @@ class JobQueue:
         ack = await self._publish(subject, orjson.dumps(document), headers, job_id)
         if "error" in ack:
             _refused(ack["error"])
+        self.cancelled_seq = max(self.cancelled_seq, ack["seq"])
         return int(ack["seq"])
 
     async def find(self, job_id: str, actor: Actor) -> JobState | None:

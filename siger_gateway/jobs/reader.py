@@ -213,7 +213,7 @@ class Reader:
         _log.warning("reading the whole job stream anew", extra={"fields": {"reason": reason}})
         self.position = Position()
         self.live = self.complete = False
-        self._queue.acked_seq = 0
+        self._queue.acked_seq = self._queue.cancelled_seq = 0
         self._reset()
 
     def _wake(self) -> None:
