@@ -19,6 +19,7 @@ from benchmarks.servers import ROOT
 
 _NGINX = """\
 daemon off;
+{user}
 pid static.pid;
 worker_processes 1;
 error_log stderr warn;
@@ -104,7 +105,9 @@ def start_nginx(children: Children, nginx: Path, port: int, core: int, body: byt
     folder.mkdir()
     (folder / "job.json").write_bytes(body)
     config = children.directory / "static.conf"
-    config.write_text(_NGINX.format(port=port, folder=folder))
+    # Workers of a root's nginx are nobody's, who may not read in the benchmark's folder.
+    user = "user root;" if os.geteuid() == 0 else ""
+    config.write_text(_NGINX.format(port=port, folder=folder, user=user))
     return children.start("nginx", [nginx, "-p", children.directory, "-c", config], core=core)
 
 

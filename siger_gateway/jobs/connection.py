@@ -115,18 +115,16 @@ class Connection:
         assert self._wire is not None
         return self._wire
 
-    async def request(
+    def request(
         self, subject: str, payload: bytes, timeout: float, headers: dict[str, str]
-    ) -> bytes:
-        """Sends and waits for the answer.
+    ) -> asyncio.Future[bytes]:
+        """Sends; see ``Wire.request`` for what to await.
 
         :param timeout: seconds.
         :raises NotConnected: nothing was sent.
-        :raises NoAnswer: it was sent; the answer did not come in time, or the connection was lost.
-        :raises nats.errors.NoRespondersError: nobody listens on that subject.
         :raises nats.errors.MaxPayloadError: it is larger than the server takes.
         """
-        return await self.wire.request(subject, payload, timeout, headers)
+        return self.wire.request(subject, payload, timeout, headers)
 
     async def _run(self) -> None:
         pause = BACKOFF[0]

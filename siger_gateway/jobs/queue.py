@@ -29,12 +29,11 @@ from nats.aio.client import Client
 
 from siger_gateway.config.schema import JobsConfig
 from siger_gateway.errors import GatewayError
-from siger_gateway.jobs import stream
+from siger_gateway.jobs import moments, stream
 from siger_gateway.jobs.connection import Connection, NoAnswer, NotConnected, SetUpFailed, end
 from siger_gateway.jobs.job import JobRequest, derived_job_id, digest_of, new_job_id
 from siger_gateway.jobs.ownership import Actor
 from siger_gateway.jobs.status import JobState
-from siger_gateway.telemetry.log import utc_timestamp
 from siger_gateway.telemetry.metrics import Metrics
 
 ACK_TIMEOUT: Final = 5.0
@@ -123,7 +122,7 @@ class JobQueue:
         job_id = derived_job_id(user_id, idempotency_key) if idempotency_key else new_job_id()
         document = request.fields()
         digest = digest_of(document)
-        now = utc_timestamp()
+        now = moments.write(time.time())
         document.update(job_id=job_id, user_id=user_id, timestamp=now, submitted_at=now)
         headers = {
             "Nats-Msg-Id": job_id,
@@ -149,7 +148,7 @@ class JobQueue:
         :param user_id: who asks. Whether they may is for the caller to know.
         :raises GatewayError: as ``submit``.
         """
-        document = {"job_id": job_id, "user_id": user_id, "timestamp": utc_timestamp()}
+        document = {"job_id": job_id, "user_id": user_id, "timestamp": moments.write(time.time())}
         headers = {
             "Nats-Msg-Id": stream.cancel_message_id(job_id),
             "Nats-Expected-Stream": self.config.stream,

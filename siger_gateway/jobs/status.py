@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import math
 import sys
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 import orjson
+
+from siger_gateway.jobs import moments
 
 QUEUED: Final = "queued"
 PROCESSING: Final = "processing"
@@ -66,14 +66,10 @@ MAX_TEXT: Final = 1024
 MAX_USER: Final = 256
 """Characters of a user's name: as many as a token may hold (``filters.claims.NAME_LENGTH``)."""
 
-MAX_MOMENT: Final = 64
-"""Characters of a timestamp: RFC 3339 needs 32 for microseconds and an offset."""
-
-KNOWN_TAGS: Final = 10_000
+KNOWN_TAGS: Final = 4096
 """Different lists of tags that are remembered at a time, to hold equal ones once."""
-
-YEAR_9999: Final = 253_370_764_800
-"""Seconds from 1970 to the last year that can be written; beyond it a timestamp is nonsense."""
+KNOWN_TAGS_LENGTH: Final = 8
+"""Tags in such a list; longer ones are not likely to come again."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -176,27 +172,59 @@ class JobState(msgspec.Struct, gc=False):
 _known_tags: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
 
 
+class _Document(msgspec.Struct, gc=False):
+    """What is read of a job document; the rest is skipped, not decoded."""
+
+    type: str = ""
+    name: str = ""
+    user_id: str = ""
+    tags: list[str] = []
+    priority: int = 0
+    submitted_at: str = ""
+    timestamp: str = ""
+
+
+_read_document: Final = msgspec.json.Decoder(_Document).decode
+
+
 def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
     """The state that a submit message begins; other publishers' documents may lack fields."""
-    document = _object(data)
-    priority = document.get("priority")
-    submitted_at = _moment(document.get("submitted_at") or document.get("timestamp"))
+    try:
+        document = _read_document(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        document = _leniently(_object(data))
+    moment = moments.read(document.submitted_at or document.timestamp)
+    priority = document.priority
     return JobState(
         job_id,
         seq,
         stored_at,
-        type=_shared(document.get("type")),
-        user_id=_user(document.get("user_id")),
-        name=_text(document.get("name")),
-        tags=_tags(document.get("tags")),
-        priority=priority if type(priority) is int and 0 <= priority <= 100 else 0,
-        submitted_at=-1.0 if submitted_at is None else submitted_at,
+        type=_shared(document.type),
+        user_id=_user(document.user_id),
+        name=_text(document.name),
+        tags=_tags(document.tags),
+        priority=priority if 0 <= priority <= 100 else 0,
+        submitted_at=-1.0 if moment is None else moment,
+    )
+
+
+def _leniently(document: dict[str, Any]) -> _Document:
+    """Of a document with fields of other types than ours, those that make sense."""
+    tags, priority = document.get("tags"), document.get("priority")
+    texts = [document.get(name) for name in ("submitted_at", "timestamp")]
+    return _Document(
+        _text(document.get("type")),
+        _text(document.get("name")),
+        user if isinstance(user := document.get("user_id"), str) else "",
+        [_text(tag) for tag in tags] if isinstance(tags, list) else [],
+        priority if type(priority) is int else 0,
+        *(text if isinstance(text, str) else "" for text in texts),
     )
 
 
 def cancel_requested(data: bytes, seq: int, stored_at: float) -> Event:
     """The event of a cancel message."""
-    moment = _moment(_object(data).get("timestamp"))
+    moment = moments.read(_object(data).get("timestamp"))
     return Event(seq, CANCELLING, stored_at if moment is None else moment)
 
 
@@ -207,15 +235,15 @@ def reported(data: bytes, seq: int, stored_at: float) -> Event | None:
     status = DAEMON_WORDS.get(word, word) if isinstance(word, str) else None
     if status not in LEGAL:
         return None
-    moment = _moment(document.get("timestamp"))
+    moment = moments.read(document.get("timestamp"))
     return Event(
         seq,
         status,
         stored_at if moment is None else moment,
         message=_text(document.get("message")),
         progress=_progress(document),
-        started_at=_moment(document.get("started_at")),
-        ended_at=_moment(document.get("ended_at")),
+        started_at=moments.read(document.get("started_at")),
+        ended_at=moments.read(document.get("ended_at")),
         worker=_shared(document.get("worker") or document.get("provider_id")),
         details=_details(document, word, status),
     )
@@ -238,36 +266,22 @@ def _shared(value: Any) -> str:
     return sys.intern(_text(value))
 
 
-def _tags(value: Any) -> tuple[str, ...]:
+def _tags(value: list[str]) -> tuple[str, ...]:
     """Those of a job; many jobs have the same ones, which are then held once."""
-    if not isinstance(value, list):
-        return ()
-    tags = tuple([_shared(tag) for tag in value])
-    known = _known_tags.setdefault(tags, tags)
-    if len(_known_tags) > KNOWN_TAGS:
-        _known_tags.clear()
+    tags = tuple(value)
+    known = _known_tags.get(tags)
+    if known is None:
+        known = tuple([_shared(tag) for tag in tags])
+        if len(tags) <= KNOWN_TAGS_LENGTH and known == tags:
+            if len(_known_tags) >= KNOWN_TAGS:
+                _known_tags.clear()
+            _known_tags[known] = known
     return known
 
 
 def _user(value: Any) -> str:
     """A user's name, held once. What cannot be one is none: cut to size it could be another's."""
     return sys.intern(value) if isinstance(value, str) and len(value) <= MAX_USER else ""
-
-
-def _moment(value: Any) -> float | None:
-    """RFC 3339 -> seconds since 1970; None for anything else."""
-    return _seconds(value) if isinstance(value, str) and len(value) <= MAX_MOMENT else None
-
-
-@lru_cache(maxsize=256)
-def _seconds(text: str) -> float | None:
-    """A message often says the same moment twice, and then it is read, and held, once."""
-    try:
-        moment = datetime.fromisoformat(text)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return seconds if 0 <= seconds < YEAR_9999 else None
 
 
 def _progress(document: dict[str, Any]) -> float | None:
