@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from functools import partial
 from typing import Final
 
 import orjson
@@ -20,13 +21,12 @@ import orjson
 from siger_gateway.api import query
 from siger_gateway.api.jobs import PATH, job_document
 from siger_gateway.errors import GatewayError
-from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import Request
 from siger_gateway.http1.tornado import TornadoConsumer
 from siger_gateway.jobs.job import parse_body
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.ownership import UNRESTRICTED, Actor, actor
-from siger_gateway.jobs.queue import JobQueue
+from siger_gateway.jobs.queue import JobQueue, Receipt, Submission
 from siger_gateway.jobs.status import MESSAGES, QUEUED
 
 _COLLECTION: Final = PATH.encode()
@@ -54,6 +54,7 @@ class DirectJobs:
     def __init__(self, queue: JobQueue, ledger: Ledger) -> None:
         self._queue = queue
         self._ledger = ledger
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def answer(self, consumer: TornadoConsumer) -> bool:
         """Answers a request without a body, if it is for a job in memory."""
@@ -97,33 +98,55 @@ class DirectJobs:
         )
 
     def take(self, consumer: TornadoConsumer, body: bytes) -> None:
-        """Submits a job and answers. What the task waits for holds it: no other reference does."""
-        asyncio.get_running_loop().create_task(self._submit(consumer, body))
-
-    async def _submit(self, consumer: TornadoConsumer, body: bytes) -> None:
+        """Submits a job; the answer follows the stream's. No task, for there is one wait."""
         try:
             user = _actor(consumer).user_id
-            key = consumer.request.fields.get(b"idempotency-key")
-            if key is not None:
-                query.idempotency_key([key.decode("latin-1")])
+            field = consumer.request.fields.get(b"idempotency-key")
+            key = query.idempotency_key([] if field is None else [field.decode("latin-1")])
             request = parse_body(body, self._queue.config.types)
-            receipt = await self._queue.submit(
-                request, user_id=user, idempotency_key=None if key is None else key.decode()
-            )
-        except GatewayError as error:
-            consumer.refuse(error)
+            submission = self._queue.send(request, user_id=user, idempotency_key=key)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            _fail(consumer, error)
             return
-        except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer
-            fields = {"method": "POST", "request_id": consumer.request_id.decode("latin-1")}
-            _log.exception("a submission failed", extra={"fields": fields})
-            consumer.refuse(GatewayError("internal"))
+        submission.publish.answer.add_done_callback(partial(self._answered, consumer, submission))
+
+    def _answered(
+        self, consumer: TornadoConsumer, submission: Submission, _: asyncio.Future[bytes]
+    ) -> None:
+        try:
+            receipt = self._queue.confirmed(submission)
+        except Exception as error:  # noqa: BLE001
+            _fail(consumer, error)
             return
-        headers: Headers = [
-            _JSON,
-            _NO_STORE,
-            (b"location", f"{PATH}/{receipt.job_id}".encode()),
-        ]
-        consumer.reply(202, headers, (_ACCEPTED % (receipt.job_id, receipt.timestamp)).encode())
+        if receipt is None:
+            task = asyncio.get_running_loop().create_task(self._repeat(consumer, submission))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            _accept(consumer, receipt)
+
+    async def _repeat(self, consumer: TornadoConsumer, submission: Submission) -> None:
+        """The key of this submission has been used before."""
+        try:
+            receipt = await self._queue.first_receipt(submission)
+        except Exception as error:  # noqa: BLE001
+            _fail(consumer, error)
+            return
+        _accept(consumer, receipt)
+
+
+def _accept(consumer: TornadoConsumer, receipt: Receipt) -> None:
+    location = f"{PATH}/{receipt.job_id}".encode()
+    body = (_ACCEPTED % (receipt.job_id, receipt.timestamp)).encode()
+    consumer.reply(202, [_JSON, _NO_STORE, (b"location", location)], body)
+
+
+def _fail(consumer: TornadoConsumer, error: Exception) -> None:
+    if not isinstance(error, GatewayError):
+        fields = {"method": "POST", "request_id": consumer.request_id.decode("latin-1")}
+        _log.error("a submission failed", exc_info=error, extra={"fields": fields})
+        error = GatewayError("internal")
+    consumer.refuse(error)
 
 
 def _actor(consumer: TornadoConsumer) -> Actor:

@@ -218,17 +218,19 @@ class JobEventsHandler(_JobsEndpoint):
 
 def job_document(job: JobState) -> dict[str, Any]:
     """A job as clients see it, without ``result`` and ``error``; what is not known is left out."""
+    timestamp = moments.write(job.timestamp)
+    is_new = job.submitted_at == job.timestamp
     document: dict[str, Any] = {
         "job_id": job.job_id,
         "status": job.status,
-        "timestamp": moments.write(job.timestamp),
+        "timestamp": timestamp,
         "message": job.message or MESSAGES[job.status],
         "type": job.type,
         **({"user_id": job.user_id} if job.user_id else {}),
         "name": job.name,
         "priority": job.priority,
         "tags": list(job.tags),
-        "submitted_at": moments.write(job.submitted_at),
+        "submitted_at": timestamp if is_new else moments.write(job.submitted_at),
     }
     _add(document, job)
     return document

@@ -19,12 +19,12 @@ def read(value: Any) -> float | None:
 
 
 def write(seconds: float) -> str:
-    """RFC 3339 in UTC with milliseconds and ``Z``, as ``telemetry.log.utc_timestamp`` writes it."""
-    whole = int(seconds)
-    microseconds = round((seconds - whole) * 1e6)
-    if microseconds == 1_000_000:
-        whole, microseconds = whole + 1, 0
-    return f"{_second(whole)}.{microseconds // 1000:03d}Z"
+    """RFC 3339 in UTC with milliseconds and ``Z``, as ``telemetry.log.utc_timestamp`` writes it.
+
+    What is half a microsecond short of a millisecond is one: floats are that wrong nowadays.
+    """
+    whole, milliseconds = divmod(int(seconds * 1000 + 0.0005), 1000)
+    return f"{_second(whole)}.{milliseconds:03d}Z"
 
 
 @lru_cache(maxsize=256)
