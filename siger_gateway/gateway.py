@@ -22,10 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tornado.web import Application
-
 from siger_gateway.admin import Admin, split_listen_address
 from siger_gateway.api.admin import admin_routes
+from siger_gateway.api.direct import DirectJobs
 from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.health import Facts, HealthHandler
 from siger_gateway.api.jobs import jobs_routes
@@ -38,6 +37,7 @@ from siger_gateway.guard import Guard
 from siger_gateway.http1.listener import Listener
 from siger_gateway.http1.server import ServerLimits
 from siger_gateway.http1.timeouts import Ticker
+from siger_gateway.http1.tornado import Endpoints
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.proxy.account import Accounts
@@ -275,10 +275,11 @@ class Gateway:
                 log.warning("tags in Consul are not used", extra={"fields": fields})
         self._tag_problems = frozenset(problems)
 
-    def _own_endpoints(self) -> Application:
+    def _own_endpoints(self) -> Endpoints:
         handlers = [*self._handlers(), *jobs_routes(self._queue, self._ledger)]
-        return Application(
-            handlers, default_handler_class=NotFoundHandler, log_function=log_request
+        direct = DirectJobs(self._queue, self._ledger) if self._queue.enabled else None
+        return Endpoints(
+            handlers, direct, default_handler_class=NotFoundHandler, log_function=log_request
         )
 
     def _handlers(self) -> list[Any]:
