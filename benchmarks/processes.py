@@ -21,6 +21,7 @@ STOP_TIMEOUT = 5.0
 """Seconds that a child has between SIGTERM and SIGKILL."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessError(Exception):
@@ -38,6 +39,10 @@ class Child:
     def cpu_seconds(self) -> float:
         """User and system time so far of the process and of its living descendants."""
         return sum(_cpu_ticks(pid) for pid in _tree(self.popen.pid)) / _TICKS_PER_SECOND
+
+    def resident_bytes(self) -> int:
+        """Memory that the process and its living descendants have in RAM (statm of proc(5))."""
+        return sum(_resident_pages(pid) for pid in _tree(self.popen.pid)) * _PAGE_SIZE
 
     def wait_for_port(self, port: int, timeout: float = 15.0) -> None:
         """Return once ``127.0.0.1:port`` accepts connections; raises ProcessError otherwise."""
@@ -154,6 +159,13 @@ def _cpu_ticks(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)
+
+
+def _resident_pages(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0
 
 
 def _tree(root: int) -> set[int]:

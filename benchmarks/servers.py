@@ -40,7 +40,8 @@ daemon off;
 pid {name}.pid;
 worker_processes 1;
 error_log stderr warn;
-events {{ worker_connections 4096; }}
+worker_rlimit_nofile 65536;
+events {{ worker_connections 32768; }}
 http {{
     keepalive_requests 1000000000;
     {body}
@@ -136,9 +137,47 @@ def start_nginx(setup: Setup, port: int) -> Child:
     return _start_nginx("nginx", body, setup.children, setup.nginx, setup.core)
 
 
+def start_file_backend(children: Children, nginx: Path, ports: tuple[int, int], core: int) -> Child:
+    """The same, and files of 16 KiB and 1 MiB below ``/files/``; a POST is answered alike."""
+    folder = children.directory / "files"
+    folder.mkdir()
+    children.directory.chmod(0o711)  # a worker of root's nginx runs as nobody
+    for name, size in (("16k", 16 << 10), ("1m", 1 << 20)):
+        (folder / name).write_bytes(b"0123456789abcdef" * (size // 16))
+    listen = " ".join(f"listen 127.0.0.1:{port};" for port in ports)
+    body = _BACKEND.format(listen=listen, body=BODY).rstrip()
+    files = f"    location /files/ {{ root {children.directory}; }}\n    }}"
+    body = f"client_max_body_size 0;\n    sendfile on;\n    {body.removesuffix('}')}{files}"
+    return _start_nginx("backend", body, children, nginx, core)
+
+
+def start_any_nginx(setup: Setup, port: int, *, guarded: bool) -> Child:
+    """nginx as a proxy for all paths.
+
+    :param guarded: with what it has for a token, a rate limit and an access log.
+    """
+    log = f"{setup.children.directory}/nginx-access.log json buffer=64k flush=1s"
+    body = _PROXY.format(
+        access_log=log if guarded else "off",
+        servers=" ".join(f"server 127.0.0.1:{each};" for each in setup.endpoints),
+        kept=KEPT_CONNECTIONS,
+        port=port,
+    )
+    place, zone = "location / {", ""
+    if guarded:
+        zone = "limit_req_zone $http_authorization zone=users:10m rate=1000000r/s;"
+        checks = "auth_request /auth; limit_req zone=users burst=1000000 nodelay;"
+        place = "location = /auth { internal; return 204; }\n        location / { " + checks
+    body = body.replace("location /api/v1/users {", place)
+    # What it would rather keep in files than in memory, and pay for with the disk.
+    memory = "client_body_buffer_size 128k; proxy_max_temp_file_size 0;"
+    body = f"client_max_body_size 0; {memory} {zone}\n    {body}"
+    return _start_nginx("nginx", body, setup.children, setup.nginx, setup.core)
+
+
 def start_siger(setup: Setup, port: int) -> Child:
     """Siger with the same route and endpoints."""
-    return _start_siger("siger", {}, setup.access_log, setup, port)
+    return siger("siger", {}, setup.access_log, setup, port)
 
 
 def start_policies(setup: Setup, port: int) -> Child:
@@ -148,7 +187,7 @@ def start_policies(setup: Setup, port: int) -> Child:
         "rate_limit": {"requests": 10**9, "per": "1s", "key": "user"},
     }
     log = setup.access_log or setup.children.directory / "policies.log"
-    return _start_siger("policies", policy, log, setup, port)
+    return siger("policies", policy, log, setup, port)
 
 
 def tokens(now: float) -> list[str]:
@@ -159,10 +198,21 @@ def tokens(now: float) -> list[str]:
     ]
 
 
-def _start_siger(
-    name: str, policy: dict[str, object], access_log: Path | None, setup: Setup, port: int
+def siger(
+    name: str,
+    policy: dict[str, object],
+    access_log: Path | None,
+    setup: Setup,
+    port: int,
+    *,
+    prefix: str = "/api/v1/users",
+    code: Path = ROOT,
 ) -> Child:
-    """JSON is YAML, so json writes the configuration."""
+    """Siger with one route. JSON is YAML, so json writes the configuration.
+
+    :param policy: of the route.
+    :param code: a checkout, or a copy of one that has been compiled.
+    """
     config = setup.children.directory / f"{name}.yaml"
     config.write_text(
         json.dumps(
@@ -184,7 +234,7 @@ def _start_siger(
                 "routes": [
                     {
                         "name": "users",
-                        "match": {"path_prefix": "/api/v1/users"},
+                        "match": {"path_prefix": prefix},
                         "service": "users",
                         **policy,
                     }
@@ -195,7 +245,8 @@ def _start_siger(
     )
     # The checkout's own code and nothing of the shell's settings.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGER_")}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = str(code)
+    environment["PYTHONSAFEPATH"] = "1"  # not what the working directory has
     return setup.children.start(
         name,
         [sys.executable, "-m", "siger_gateway", "serve", "--config", config],

@@ -1,0 +1,6 @@
+"""What Siger is compared with: proxies as they come from PyPI, and three that are here.
+
+Each has one core and one worker, and the same duties: any path, round robin over two endpoints on
+kept connections, ``X-Forwarded-*``, an ``X-Request-ID`` kept or made and returned, no access log.
+What one of them cannot do it does not do, which is to its advantage.
+"""
