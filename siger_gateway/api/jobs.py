@@ -37,6 +37,10 @@ from siger_gateway.jobs.status import (
 PATH: Final = "/api/v1/jobs"
 HEARTBEAT: Final = 15.0
 """Seconds of silence after which an event stream gets a comment, so that nobody closes it."""
+FRAMES: Final = 64
+"""Events that are kept as they were sent, for the next one who is sent them."""
+FRAME_BYTES: Final = 16 * 1024
+"""Bytes of such a frame at most: results may be long."""
 RETRY: Final = 2000
 """Milliseconds after which a client should come back to an event stream that ended early."""
 
@@ -198,13 +202,17 @@ class JobEventsHandler(_JobsEndpoint):
             self.set_header("Content-Type", "text/event-stream; charset=utf-8")
             self.set_header("Cache-Control", "no-store")
             self.set_header("X-Accel-Buffering", "no")
-            self.write(f"retry: {RETRY}\n\n")
+            await self.flush()
+            connection = self.request.connection
+            assert connection is not None
+            await connection.write(b"retry: %d\n\n" % RETRY)
             events = self.ledger.events(watch, after, HEARTBEAT)
             with contextlib.suppress(StreamClosedError):
                 async with contextlib.aclosing(events):
-                    async for event in events:
-                        self.write(b": still here\n\n" if event is None else _frame(job_id, event))
-                        await self.flush()  # waits for a client that reads slowly
+                    async for news in events:
+                        frames = [_frames.of(job_id, event) for event in news]
+                        # Past the handler's own buffers; waits for a client that reads slowly.
+                        await connection.write(b"".join(frames) or b": still here\n\n")
 
     async def _resume_at(self, known: JobState, after: int) -> int | None:
         """The sequence to go on after; None when the client has seen the end of the job."""
@@ -248,6 +256,27 @@ def _frame(job_id: str, event: Event) -> bytes:
     if event.details:
         document.update(orjson.loads(event.details))
     return b"id: %d\ndata: %s\n\n" % (event.seq, orjson.dumps(document))
+
+
+class _Frames:
+    """The last events as frames: those who follow a job are all told the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Event, bytes]] = {}
+
+    def of(self, job_id: str, event: Event) -> bytes:
+        known = self._known.get(id(event))  # which is not another one's as long as it is held
+        if known is not None:
+            return known[1]
+        if len(self._known) >= FRAMES:
+            self._known.clear()
+        frame = _frame(job_id, event)
+        if len(frame) <= FRAME_BYTES:
+            self._known[id(event)] = (event, frame)
+        return frame
+
+
+_frames: Final = _Frames()
 
 
 def _add(document: dict[str, Any], source: JobState | Event) -> None:

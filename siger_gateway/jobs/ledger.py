@@ -46,6 +46,9 @@ SCAN: Final = 2000
 WARN_EVERY: Final = 10.0
 """Seconds between warnings about illegal events."""
 
+Events = list[Event]
+"""Some of a job, in the stream's order."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -275,13 +278,12 @@ class Ledger:
             job = await self.get(watch.job.job_id, watch.actor)
         return job
 
-    async def events(
-        self, watch: Watch, after: int, idle: float
-    ) -> AsyncGenerator[Event | None, None]:
+    async def events(self, watch: Watch, after: int, idle: float) -> AsyncGenerator[Events, None]:
         """The legal events of the watched job after a sequence, and those to come; ends with the
-        job, or with the watch.
+        job, or with the watch. Those that are there together come together.
 
-        None is yielded when the past has been told, and after every ``idle`` seconds of silence.
+        An empty list is yielded when the past has been told, and after every ``idle`` seconds of
+        silence.
 
         :raises GatewayError: ``not_found``, ``queue_unavailable``.
         """
@@ -294,7 +296,7 @@ class Ledger:
                         async for event in past:
                             if event.seq > after:
                                 after = event.seq
-                                yield event
+                                yield [event]
                             if event.status in TERMINAL:
                                 return
                 except GatewayError:
@@ -302,16 +304,17 @@ class Ledger:
                         raise
                     watch.lost = True  # a slow client outlasted the reading: go on from here
                     continue
-                yield None
-            while watch.events:
-                event = watch.events.popleft()
-                if event.seq > after:
-                    after = event.seq
-                    yield event
-                if event.status in TERMINAL:
-                    return
-            if not watch.lost and not watch.closed and not await watch.wait(idle):
-                yield None
+                yield []
+            if watch.events:
+                news = [event for event in watch.events if event.seq > after]
+                watch.events.clear()
+                if news:
+                    after = news[-1].seq
+                    yield news
+                    if news[-1].status in TERMINAL:
+                        return
+            elif not watch.lost and not watch.closed and not await watch.wait(idle):
+                yield []
 
     @contextlib.asynccontextmanager
     async def watch(self, job_id: str, actor: Actor) -> AsyncIterator[Watch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -125,16 +126,34 @@ async def test_a_slow_reader_misses_nothing_and_holds_no_more_than_the_bound(
     async with gateway.ledger.watch(job_id, UNRESTRICTED) as watch:
         events = gateway.ledger.events(watch, 0, BOUND)
         first = await anext(events)
-        assert first is not None
-        assert await anext(events) is None  # the past is told
+        assert [event.seq for event in first] == [1]
+        assert await anext(events) == []  # the past is told
         for step in range(20):
             await gateway.report(job_id, status="processing", progress=step)
         await gateway.report(job_id, status="completed")
         await gateway.until(job_id, "completed")
         assert len(watch.events) <= 4
         assert watch.lost
-        seen = [event.seq async for event in events if event is not None]
+        seen = [event.seq async for news in events for event in news]
     assert seen == list(range(2, 23))
+
+
+async def test_all_who_follow_a_job_are_told_the_same_in_the_same_order(
+    gateway: JobsGateway,
+) -> None:
+    job_id = await gateway.submit()
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(gateway.events(job_id)) for _ in range(5)]
+        for stream in streams:
+            await stream.next()  # queued: from here on all of them are told by the reader
+        for step in range(100):  # more than frames are kept
+            await gateway.report(job_id, status="processing", progress=step)
+        await gateway.report(job_id, status="completed", result={"loss": 0.5})
+        told = [await stream.all() for stream in streams]
+    assert [seq for seq, _ in told[0]] == list(range(2, 103))
+    assert [event.get("progress") for _, event in told[0][:100]] == list(range(100))
+    assert told[0][-1][1]["result"] == {"loss": 0.5}
+    assert told == told[:1] * 5
 
 
 async def test_jobs_beyond_the_memory_bound_are_still_followed(nats: NatsServer) -> None:
