@@ -22,7 +22,8 @@ DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test test-unit fuzz campaign audit check format bench-quick clean
+.PHONY: help install run test test-unit fuzz campaign audit check format bench-quick \
+	compiled test-compiled wheel clean
 
 help: ## this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -66,6 +67,22 @@ format: $(DEV_STAMP) ## put the code into its format, fix what can be fixed
 
 bench-quick: $(DEV_STAMP) ## CPU per proxied request beside nginx, in under a minute
 	@exec $(PY) -m benchmarks.quick $(BENCH_ARGS)
+
+# A copy of the checkout, so that what was compiled is never taken for the source beside it.
+compiled: $(DEV_STAMP) ## build/compiled: the same code, its hot path compiled by mypyc; needs a C compiler
+	@mkdir -p build/compiled
+	@git ls-files -z | xargs -0 cp --parents --update --target-directory=build/compiled
+	@ln -sfn ../../.cache build/compiled/.cache
+	@cd build/compiled && SIGER_COMPILE=1 ../../$(PY) setup.py --quiet build_ext --inplace
+
+test-compiled: compiled ## all tests, on the compiled code
+	@$(PY) tests/install_servers.py
+	@cd build/compiled && ../../$(PY) -m pytest -n 2 --dist loadfile tests $(PYTEST_ARGS)
+
+wheel: $(DEV_STAMP) ## dist/: a wheel for any machine, and one compiled for this kind
+	@$(PIP) wheel -qq --no-deps --no-build-isolation --wheel-dir dist .
+	@SIGER_COMPILE=1 $(PIP) wheel -qq --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist
 
 clean: ## remove what these targets made; data/ stays
 	rm -rf $(VENV) .cache build dist *.egg-info

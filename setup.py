@@ -1,8 +1,9 @@
 """Packaging of Siger. Settings of the tools are in pyproject.toml."""
 
+import os
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = next(
@@ -10,6 +11,30 @@ VERSION = next(
     for line in (HERE / "siger_gateway" / "__init__.py").read_text().splitlines()
     if line.startswith("__version__")
 )
+
+
+COMPILED = (
+    *("http1/headers", "http1/message", "http1/plain", "http1/reply", "http1/timeouts"),
+    *("http1/request_parser", "http1/response_parser", "http1/server", "http1/client"),
+    *("filters/filter", "filters/chain", "filters/gcra", "filters/rate_limit_fields"),
+    *("filters/rate_limit", "filters/authenticate", "filters/tokens", "telemetry/metrics"),
+    *("telemetry/access_log", "telemetry/redact", "proxy/route"),
+    *("proxy/dispatch", "proxy/arrival", "proxy/exchange", "proxy/attempts", "proxy/account"),
+    *("proxy/forwarded", "proxy/request_body", "proxy/edits", "proxy/answer"),
+    *("routing/table", "routing/path", "upstream/balancer", "upstream/cluster", "upstream/pool"),
+)
+"""What every request goes through: with SIGER_COMPILE=1 mypyc makes C of it (docs/performance.md).
+The same files are what runs without a compiler."""
+
+
+def extensions() -> list[Extension]:
+    if os.environ.get("SIGER_COMPILE", "") in ("", "0"):
+        return []
+    from mypyc.build import mypycify  # only for this build, as is a C compiler
+
+    modules = [f"siger_gateway/{name}.py" for name in COMPILED]
+    return mypycify(["--config-file", "pyproject.toml", *modules], opt_level="3")
+
 
 setup(
     name="siger-gateway",
@@ -20,6 +45,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["siger_gateway", "siger_gateway.*"]),
+    ext_modules=extensions(),
     package_data={"siger_gateway": ["py.typed"]},
     install_requires=[
         "tornado>=6.5,<7",

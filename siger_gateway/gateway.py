@@ -22,10 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tornado.web import Application
-
 from siger_gateway.admin import Admin, split_listen_address
 from siger_gateway.api.admin import admin_routes
+from siger_gateway.api.direct import DirectJobs
 from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.health import Facts, HealthHandler
 from siger_gateway.api.jobs import jobs_routes
@@ -38,6 +37,7 @@ from siger_gateway.guard import Guard
 from siger_gateway.http1.listener import Listener
 from siger_gateway.http1.server import ServerLimits
 from siger_gateway.http1.timeouts import Ticker
+from siger_gateway.http1.tornado import Endpoints
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.proxy.account import Accounts
@@ -48,12 +48,15 @@ from siger_gateway.routing.describe import describe
 from siger_gateway.routing.effective import EffectiveRoute, effective, largest_body, policy_of
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.routing.tags import Catalog
-from siger_gateway.telemetry.log import AccessLog
+from siger_gateway.telemetry.access_log import AccessLog
 from siger_gateway.telemetry.metrics import Metrics, Samples
 from siger_gateway.tls.certificates import Certificates, ServerFiles
 from siger_gateway.tls.contexts import FileProblem, KeyPair
 from siger_gateway.upstream.clusters import Clusters
 
+GC_THRESHOLDS: Final = (20_000, 50, 50)
+"""Of the garbage collector. What a request allocates is freed when it ends, but a burst of requests
+looks like a leak to Python's own 700: it would look through all of them again and again."""
 DRAIN_IDLE_GRACE: Final = 1.0
 """Seconds that an idle keep-alive connection is kept in a drain: a request that left the client
 before it learned of the drain arrives within a round trip, and is answered."""
@@ -161,6 +164,7 @@ class Gateway:
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         log.info("serving", extra={"fields": {"port": self.port}})
 
     async def jobs_connected(self, timeout: float) -> bool:
@@ -271,10 +275,11 @@ class Gateway:
                 log.warning("tags in Consul are not used", extra={"fields": fields})
         self._tag_problems = frozenset(problems)
 
-    def _own_endpoints(self) -> Application:
+    def _own_endpoints(self) -> Endpoints:
         handlers = [*self._handlers(), *jobs_routes(self._queue, self._ledger)]
-        return Application(
-            handlers, default_handler_class=NotFoundHandler, log_function=log_request
+        direct = DirectJobs(self._queue, self._ledger) if self._queue.enabled else None
+        return Endpoints(
+            handlers, direct, default_handler_class=NotFoundHandler, log_function=log_request
         )
 
     def _handlers(self) -> list[Any]:

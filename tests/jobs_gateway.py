@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from tornado.web import Application
 
+from siger_gateway.api.direct import DirectJobs
 from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.jobs import jobs_routes
 from siger_gateway.config.schema import JobsConfig, LimitsConfig
@@ -26,7 +26,7 @@ from siger_gateway.http1.message import ProtocolError, Request
 from siger_gateway.http1.reply import send_problem
 from siger_gateway.http1.server import ServerLimits
 from siger_gateway.http1.stream import DownstreamStream
-from siger_gateway.http1.tornado import Caller, TornadoConsumer
+from siger_gateway.http1.tornado import Caller, Endpoints, TornadoConsumer
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.jobs.worker import Worker
@@ -84,8 +84,9 @@ class JobsGateway:
         self.metrics = Metrics()
         self.queue = JobQueue(JobsConfig(**config), address, self.metrics)
         self.ledger = Ledger(self.queue, self.metrics)
-        self._application = Application(
+        self._application = Endpoints(
             jobs_routes(self.queue, self.ledger),
+            DirectJobs(self.queue, self.ledger) if self.queue.enabled else None,
             default_handler_class=NotFoundHandler,
             log_function=log_request,
         )

@@ -273,7 +273,8 @@ class Served:
     @property
     def fields(self) -> list[tuple[str, str]]:
         lines = self.head.decode("latin-1").split("\r\n")[1:-2]
-        return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+        pairs = [line.partition(": ") for line in lines]
+        return [(name.lower(), value) for name, _, value in pairs]
 
     def field(self, name: str) -> list[str]:
         return [value for key, value in self.fields if key == name]

@@ -20,6 +20,7 @@ from siger_gateway.api import query
 from siger_gateway.api.handler import ApiHandler
 from siger_gateway.api.openapi import OpenApiHandler
 from siger_gateway.errors import GatewayError
+from siger_gateway.jobs import moments
 from siger_gateway.jobs.job import parse_body, parse_job_id
 from siger_gateway.jobs.ledger import Ledger, Watch
 from siger_gateway.jobs.ownership import UNRESTRICTED, Actor, actor
@@ -32,7 +33,6 @@ from siger_gateway.jobs.status import (
     Event,
     JobState,
 )
-from siger_gateway.telemetry.log import utc_timestamp
 
 PATH: Final = "/api/v1/jobs"
 HEARTBEAT: Final = 15.0
@@ -173,7 +173,7 @@ class JobHandler(_JobsEndpoint):
         document = {
             "job_id": job_id,
             "status": CANCELLING,
-            "timestamp": utc_timestamp(job.timestamp),
+            "timestamp": moments.write(job.timestamp),
             "message": MESSAGES[CANCELLING],
         }
         self.send_json(document, 202)
@@ -218,17 +218,19 @@ class JobEventsHandler(_JobsEndpoint):
 
 def job_document(job: JobState) -> dict[str, Any]:
     """A job as clients see it, without ``result`` and ``error``; what is not known is left out."""
+    timestamp = moments.write(job.timestamp)
+    is_new = job.submitted_at == job.timestamp
     document: dict[str, Any] = {
         "job_id": job.job_id,
         "status": job.status,
-        "timestamp": utc_timestamp(job.timestamp),
+        "timestamp": timestamp,
         "message": job.message or MESSAGES[job.status],
         "type": job.type,
         **({"user_id": job.user_id} if job.user_id else {}),
         "name": job.name,
         "priority": job.priority,
         "tags": list(job.tags),
-        "submitted_at": utc_timestamp(job.submitted_at),
+        "submitted_at": timestamp if is_new else moments.write(job.submitted_at),
     }
     _add(document, job)
     return document
@@ -239,7 +241,7 @@ def _frame(job_id: str, event: Event) -> bytes:
     document: dict[str, Any] = {
         "job_id": job_id,
         "status": event.status,
-        "timestamp": utc_timestamp(event.timestamp),
+        "timestamp": moments.write(event.timestamp),
         "message": event.message or MESSAGES[event.status],
     }
     _add(document, event)
@@ -255,6 +257,6 @@ def _add(document: dict[str, Any], source: JobState | Event) -> None:
     if source.worker:
         document["worker"] = source.worker
     if source.started_at is not None:
-        document["started_at"] = utc_timestamp(source.started_at)
+        document["started_at"] = moments.write(source.started_at)
     if source.ended_at is not None:
-        document["ended_at"] = utc_timestamp(source.ended_at)
+        document["ended_at"] = moments.write(source.ended_at)

@@ -32,6 +32,10 @@ Found = Identity | GatewayError | None
 
 AUTHORIZATION: Final = b"authorization"
 
+LONGEST_SEEN: Final = 512
+MOST_SEEN: Final = 1024
+"""Values of ``Authorization`` that are remembered, and bytes of the longest: half a MiB."""
+
 INVALID_REQUEST: Final = "invalid_request"
 INVALID_TOKEN: Final = "invalid_token"
 """Error codes of RFC 6750 section 3.1."""
@@ -65,6 +69,7 @@ class Authenticator:
             self._api_keys = ApiKeys(config.api_keys)
         self._key_field = config.api_key_header.encode()
         self._mtls = config.mtls
+        self._seen: dict[bytes, bytes] = {}  # Authorization -> the token in it
         self._forward = forward
         ways = ['Bearer realm="siger"'] if self._tokens is not None else []
         if self._api_keys is not None or not ways:
@@ -93,7 +98,7 @@ class Authenticator:
         try:
             token = key = None
             if self._tokens is not None and AUTHORIZATION in fields:
-                token = _bearer(_single(request, AUTHORIZATION))
+                token = self._token(_single(request, AUTHORIZATION))
             if self._api_keys is not None and self._key_field in fields:
                 key = _single(request, self._key_field)
                 if token is not None:
@@ -109,6 +114,18 @@ class Authenticator:
             if found is not None:
                 return found
         return self._forward.identify(call, time.monotonic()) if self._forward is not None else None
+
+    def _token(self, value: bytes) -> bytes | None:
+        """As ``_bearer``. A value that comes again is mostly the same object (``http1.plain``),
+        which knows its hash; taken out of it anew, the token would not."""
+        token = self._seen.get(value)
+        if token is None:
+            token = _bearer(value)
+            if token is not None and len(value) <= LONGEST_SEEN:
+                if len(self._seen) >= MOST_SEEN:
+                    self._seen.clear()
+                self._seen[value] = token
+        return token
 
     def _by_token(self, token: bytes) -> Found | Awaitable[Found]:
         assert self._tokens is not None

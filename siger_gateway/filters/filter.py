@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from siger_gateway.errors import GatewayError
-from siger_gateway.filters.headers import add_missing, merge_vary
+from siger_gateway.filters.headers import VARY, add_missing, merge_vary
 from siger_gateway.filters.identity import Identity
 from siger_gateway.http1.headers import Headers
 from siger_gateway.http1.message import Request
@@ -52,6 +52,11 @@ class Call:
         """Fields that are added to the response unless it has them. Shared: never changed."""
         self.on_end: list[Callable[[], None]] = []
         """Called once each when the exchange is over, however it ends."""
+
+    @property
+    def only_adds(self) -> bool:
+        """Whether ``dress`` appends ``to_client`` and no more, whatever the response holds."""
+        return not self.defaults and VARY not in dict(self.to_client)
 
     def dress(self, headers: Headers) -> Headers:
         """The fields of a response, with what the filters add to it."""

@@ -93,14 +93,15 @@ class UpstreamConnection(asyncio.Protocol):
         headers: Headers,
         content_length: int | None,
         upgrade: bytes | None = None,
+        lines: bytes = b"",
     ) -> None:
         """Takes the connection for one exchange and sends its request head.
 
         :param upgrade: the protocols that ``headers`` offer; the response may then have status 101,
             and ``switch_protocols`` has to follow.
-
         :param content_length: of the body, as in ``headers``; 0: there is none; None: not known,
             the body is sent in chunks. Where there is a body, ``write_end`` has to follow.
+        :param lines: fields that come before ``headers``, from ``Message.lines_without``.
         """
         self._consumer = consumer
         self._parser.expect(method, upgrade)
@@ -108,7 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sending = content_length != 0
         if self._chunked:
             headers = [*headers, (b"transfer-encoding", b"chunked")]
-        self._transport.write(encode_head(b"%b %b HTTP/1.1" % (method, target), headers))
+        self._transport.write(encode_head(b"%b %b HTTP/1.1" % (method, target), headers, lines))
 
     def write_data(self, data: bytes) -> None:
         """A non-empty piece of the request body."""

@@ -53,8 +53,13 @@ STATUS_LINES: Final = {
 _join_field = b": ".join
 
 
-def encode_head(first_line: bytes, headers: Headers) -> bytes:
-    """A message head with its empty line. C does the work: no Python code per field."""
+def encode_head(first_line: bytes, headers: Headers, lines: bytes = b"") -> bytes:
+    """A message head with its empty line. C does the work: no Python code per field.
+
+    :param lines: field lines that come first, without the last CR LF.
+    """
+    if lines:
+        return b"\r\n".join([first_line, lines, *map(_join_field, headers), b"", b""])
     return b"\r\n".join([first_line, *map(_join_field, headers), b"", b""])
 
 

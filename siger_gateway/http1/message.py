@@ -20,16 +20,27 @@ class ProtocolError(Exception):
 
 
 class Message:
-    """What requests and responses share: fields, and a body that arrives in pieces."""
+    """What requests and responses share: fields, and a body that arrives in pieces.
 
-    __slots__ = ("_chunks", "complete", "fields", "headers", "trailers")
+    ``lines`` are the fields as they came, each up to its CR, where the head could be taken apart so
+    (see ``plain``): then they need not be written anew for the next hop.
+    """
 
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
-        self.fields = dict(headers)
-        self.trailers = NO_TRAILERS
-        self.complete = False
-        self._chunks: list[bytes] | None = None
+    __slots__ = ("_chunks", "complete", "headers", "lines", "trailers")
+
+    headers: Headers
+    lines: list[bytes] | None
+    trailers: Headers
+    complete: bool
+    _chunks: list[bytes] | None
+
+    def lines_without(self, drop: frozenset[bytes]) -> bytes:
+        """``lines`` but for the fields that are named in ``drop``, without the last CR LF."""
+        lines, headers = self.lines, self.headers
+        assert lines is not None
+        # strict would be a third of the time of all this.
+        kept = [line for line, field in zip(lines, headers) if field[0] not in drop]  # noqa: B905
+        return b"\n".join(kept)[:-1]
 
     def take_body(self) -> bytes:
         """What has arrived of the body since the last call, in one piece; may be empty."""
@@ -58,11 +69,27 @@ class Request(Message):
     ``upgrade`` is the protocol that the client would like to go on with, None for nearly all.
     """
 
-    __slots__ = ("content_length", "http10", "keep_alive", "method", "path", "target", "upgrade")
+    __slots__ = (
+        "content_length",
+        "fields",
+        "http10",
+        "keep_alive",
+        "method",
+        "path",
+        "target",
+        "upgrade",
+    )
 
-    def __init__(self, method: bytes, target: bytes, headers: Headers, keep_alive: bool) -> None:
-        # As in Message.__init__, without the call: this runs for every request.
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        keep_alive: bool,
+        lines: list[bytes] | None = None,
+    ) -> None:
         self.headers = headers
+        self.lines = lines
         self.fields = dict(headers)
         self.trailers = NO_TRAILERS
         self.complete = False
@@ -90,14 +117,28 @@ class Response(Message):
     """A response whose head has been parsed. ``until_close``: only the end of the connection
     tells the end of the body (RFC 9112 section 6.3, rule 8)."""
 
-    __slots__ = ("http10", "keep_alive", "status", "until_close")
+    __slots__ = ("_fields", "http10", "keep_alive", "status", "until_close")
 
-    def __init__(self, status: int, headers: Headers, keep_alive: bool) -> None:
-        Message.__init__(self, headers)
+    def __init__(
+        self, status: int, headers: Headers, keep_alive: bool, lines: list[bytes] | None = None
+    ) -> None:
+        self.headers = headers
+        self.lines = lines
+        self.trailers = NO_TRAILERS
+        self.complete = False
+        self._chunks = None
+        self._fields: dict[bytes, bytes] | None = None
         self.status = status
         self.keep_alive = keep_alive
         self.http10 = False
         self.until_close = False
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        """``dict(headers)``; made when it is asked for, which most responses never are."""
+        if self._fields is None:
+            self._fields = dict(self.headers)
+        return self._fields
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {'complete' if self.complete else 'receiving'}>"

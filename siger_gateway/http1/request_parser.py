@@ -28,6 +28,7 @@ from siger_gateway.http1.headers import (
     is_token,
 )
 from siger_gateway.http1.message import ProtocolError, Request
+from siger_gateway.http1.plain import END_OF_HEAD, NotPlain, fields_of, length_of, request_line
 
 SLASH: Final = ord("/")
 ZERO: Final = ord("0")
@@ -47,7 +48,9 @@ class RequestParser:
         "_feed",
         "_header_limit",
         "_headers",
+        "_left",
         "_parser",
+        "_plain",
         "_seen_host",
         "_target",
         "body_limit",
@@ -69,6 +72,7 @@ class RequestParser:
         self._seen_host: bytes | None = None
         self._fed = 0
         # Bytes fed since the head in progress began or a byte of body came, or a little more.
+        self._left = 0  # bytes of a body that llhttp does not see
         self.in_head = False
         self.started: list[Request] = []
         # What came behind a request for an upgrade: nobody knows yet in which protocol it is.
@@ -79,6 +83,7 @@ class RequestParser:
     def _renew(self) -> None:
         self._parser: Any = httptools.HttpRequestParser(self)
         self._feed = self._parser.feed_data
+        self._plain = True
 
     def receive(self, data: bytes) -> None:
         """Feeds ``data``; afterwards ``started`` and ``error`` say what it held.
@@ -87,6 +92,16 @@ class RequestParser:
         first; the one in which the error occurred does not.
         """
         before = self._current
+        if self._left:
+            self._take_rest(data)
+            return
+        if self._plain and before is None and not self.in_head:
+            try:
+                self._take_plain(data)
+            except NotPlain:
+                pass
+            else:
+                return
         self._fed = self._fed + len(data) if self.in_head or before is not None else len(data)
         try:
             self._feed(data)
@@ -99,6 +114,57 @@ class RequestParser:
             self._fed = 0
         elif self._fed > self._header_limit and self.error is None:
             self._check_fed(before)
+
+    def _take_plain(self, data: bytes) -> None:
+        """Takes one request, with as much of its body as there is.
+
+        :raises NotPlain: if ``data`` is anything else; then nothing has changed.
+        """
+        # To look for the end costs as much as to take all lines apart.
+        end = len(data) if data.endswith(END_OF_HEAD) else data.find(END_OF_HEAD) + 4
+        if not 4 < end <= self._header_limit:
+            raise NotPlain
+        lines = data[: end - 3].split(b"\n")
+        method, target = request_line(lines.pop(0))
+        headers = fields_of(lines)
+        request = Request(method, target, headers, True, lines)
+        fields = request.fields
+        if len(fields) != len(headers) or fields.get(b"host", b"") != self._seen_host:
+            self._check_plain_host(headers)
+        if len(headers) > self._count_limit:
+            raise NotPlain
+        rest = len(data) - end
+        length = length_of(headers) if b"content-length" in fields else 0
+        if rest > length or length > self.body_limit:
+            raise NotPlain
+        if length:
+            request.content_length = length
+            if rest:
+                request.append(data[end:])
+        if length > rest:
+            self._left = length - rest
+            self._current = request
+        else:
+            request.complete = True
+        self.started.append(request)
+
+    def _take_rest(self, data: bytes) -> None:
+        """Takes what comes of a body whose length is known."""
+        request, left = self._current, self._left
+        assert request is not None
+        request.append(data[:left])
+        self._left = max(left - len(data), 0)
+        if not self._left:
+            request.complete = True
+            self._current = None
+            if len(data) > left:
+                self.receive(data[left:])
+
+    def _check_plain_host(self, headers: Headers) -> None:
+        hosts = find_all(headers, b"host")
+        if len(hosts) != 1 or not is_host(hosts[0]):
+            raise NotPlain
+        self._seen_host = hosts[0]
 
     def _check_fed(self, before: Request | None) -> None:
         """More has been fed than a head may have: refuses it if it was one, or all framing.
@@ -131,6 +197,7 @@ class RequestParser:
     def _fail(self, error: ProtocolError) -> None:
         self.error = error
         self._feed = _ignore
+        self._plain = False
         if self._current is not None:
             if self._current in self.started:
                 self.started.remove(self._current)
@@ -146,6 +213,7 @@ class RequestParser:
         """The last request has been answered in HTTP/1.1: so what is held are further requests."""
         held, self.held = self.held, None
         self._feed = self._parser.feed_data
+        self._plain = True
         if held:
             self.receive(held)
 
@@ -166,6 +234,7 @@ class RequestParser:
             if request.upgrade is not None:
                 self.held = rest
                 self._feed = self._hold
+                self._plain = False
                 return
             if request.content_length != 0:
                 self._expect_body(request)
@@ -216,6 +285,7 @@ class RequestParser:
         parser = self._parser
         keep_alive = parser.should_keep_alive()
         request = Request(parser.get_method(), target, headers, keep_alive)
+        self._plain = keep_alive  # else nothing may follow, which llhttp knows
         fields = request.fields
         if not keep_alive or b"connection" in fields or b"proxy-connection" in fields:
             # Else it can only be HTTP/1.1. llhttp takes both fields for the same.

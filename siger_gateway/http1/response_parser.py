@@ -12,6 +12,7 @@ import httptools
 
 from siger_gateway.http1.headers import MAX_FIELDS, STEERING, Headers, find_all
 from siger_gateway.http1.message import ProtocolError, Response
+from siger_gateway.http1.plain import END_OF_HEAD, NotPlain, fields_of, length_of, status_of
 
 MAX_RESPONSE_HEAD: Final = 256 * 1024
 """Bytes of a response's head, and of its trailers: more than any server sends; nginx and Envoy stop
@@ -29,6 +30,7 @@ class ResponseParser:
         "_fed",
         "_feed",
         "_headers",
+        "_left",
         "_method",
         "_parser",
         "_upgrade",
@@ -42,6 +44,7 @@ class ResponseParser:
         self._upgrade: bytes | None = None
         self._headers: Headers = []
         self._fed = 0
+        self._left = 0  # bytes of a body that llhttp does not see
         self.response: Response | None = None
         self.informational: list[Response] = []
         self.overrun = False
@@ -61,9 +64,20 @@ class ResponseParser:
         self._upgrade = upgrade
         self.response = None
         self._fed = 0
+        self._left = 0
 
     def receive(self, data: bytes) -> None:
         """Feeds ``data``; raises ``ProtocolError`` when it is not a valid response."""
+        if self._left:
+            self._take_rest(data)
+            return
+        if not self._fed and self.response is None:
+            try:
+                self._take_plain(data)
+            except NotPlain:
+                pass
+            else:
+                return
         self._fed += len(data)
         try:
             self._feed(data)
@@ -89,6 +103,42 @@ class ResponseParser:
         else:
             if self._fed > MAX_RESPONSE_HEAD:
                 self._check_fed()
+
+    def _take_plain(self, data: bytes) -> None:
+        """Takes a response whose length is known, with as much of its body as there is.
+
+        :raises NotPlain: if ``data`` is anything else; then nothing has changed.
+        """
+        end = data.find(END_OF_HEAD) + 4
+        if end < 4 or self._method == b"HEAD" or self._upgrade is not None:
+            raise NotPlain
+        lines = data[: end - 3].split(b"\n")
+        status = status_of(lines.pop(0))
+        headers = fields_of(lines)
+        response = Response(status, headers, True, lines)
+        length = length_of(headers)
+        rest = len(data) - end
+        if not rest <= length or len(headers) > MAX_FIELDS:
+            raise NotPlain
+        if rest:
+            response.append(data[end:])
+        self._left = length - rest
+        response.complete = length == rest
+        self.response = response
+
+    def _take_rest(self, data: bytes) -> None:
+        """Takes what comes of a body whose length is known."""
+        response, left = self.response, self._left
+        assert response is not None
+        if len(data) < left:
+            response.append(data)
+            self._left = left - len(data)
+            return
+        response.append(data[:left])
+        self._left = 0
+        response.complete = True
+        if len(data) > left:
+            self.receive(data[left:])
 
     def _check_fed(self) -> None:
         """More has been fed than a head may have: fine for a body, but not for head or trailers."""

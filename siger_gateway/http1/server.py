@@ -179,8 +179,7 @@ class DownstreamConnection(asyncio.Protocol):
             self._begin(request)
             consumer = self._consumer = self._listener.handler.dispatch(request, self)
             consumer.start()
-            if self._request is request and not self._ended and not self._held:
-                self._begin_body(request)
+            self._begin_body_of(request)
         self._starting = False
         if self._request is None and parser.error is not None and not self._lingering:
             self._refuse(parser.error)
@@ -204,9 +203,11 @@ class DownstreamConnection(asyncio.Protocol):
             self._behind = self._seen_in = 0
             self._body_limit = self._listener.limits.body
 
-    def _begin_body(self, request: Request) -> None:
-        """The request has not been refused: now its body may come. The gateway itself says so to a
-        client that wants to know (RFC 9110 section 10.1.1)."""
+    def _begin_body_of(self, request: Request) -> None:
+        """Its consumer has started: unless it has refused the request, now the body may come. The
+        gateway itself says so to a client that wants to know (RFC 9110 section 10.1.1)."""
+        if self._request is not request or self._ended or self._held:
+            return
         expectation = request.fields.get(b"expect")
         if expectation is not None and not request.has_body_waiting and not request.http10:
             self._transport.write(CONTINUE)
@@ -247,7 +248,9 @@ class DownstreamConnection(asyncio.Protocol):
         if self._request is not None and not self._request.http10:
             self._transport.write(encode_head(STATUS_LINES[status], headers))
 
-    def send_head(self, status: int, headers: Headers, body: bytes, *, sized: bool) -> None:
+    def send_head(
+        self, status: int, headers: Headers, body: bytes, *, sized: bool, lines: bytes = b""
+    ) -> None:
         request = self._request
         assert request is not None
         self.head_sent = True
@@ -266,7 +269,7 @@ class DownstreamConnection(asyncio.Protocol):
             headers.append((b"connection", b"close"))
         elif request.http10:
             headers.append((b"connection", b"keep-alive"))
-        head = encode_head(STATUS_LINES[status], headers)
+        head = encode_head(STATUS_LINES[status], headers, lines)
         if body:
             self.bytes_out += len(body)
             if self._chunked:
@@ -348,8 +351,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._consumer = consumer
         self.resume_reading()
         consumer.start()
-        if self._request is request and not self._ended and not self._held:
-            self._begin_body(request)
+        self._begin_body_of(request)
 
     def client_certificate(self) -> dict[str, Any] | None:
         ssl_object = self._transport.get_extra_info("ssl_object")

@@ -71,11 +71,14 @@ class DownstreamStream(Protocol):
     def send_informational(self, status: int, headers: Headers) -> None:
         """A 1xx response (RFC 9110 section 15.2); dropped for clients that do not know them."""
 
-    def send_head(self, status: int, headers: Headers, body: bytes, *, sized: bool) -> None:
+    def send_head(
+        self, status: int, headers: Headers, body: bytes, *, sized: bool, lines: bytes = b""
+    ) -> None:
         """The final response head and the first piece of the body.
 
         :param sized: the headers hold the length of the body, or there is none; otherwise the
             wire marks the end of the body in its own way.
+        :param lines: fields that come before ``headers``, from ``Message.lines_without``.
         """
 
     def send_data(self, data: bytes) -> None:

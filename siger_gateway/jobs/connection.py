@@ -20,7 +20,10 @@ from typing import Any, Final
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
+
+from siger_gateway.jobs.wire import NoAnswer, Wire
+
+__all__ = ["Connection", "NoAnswer", "NotConnected", "SetUpFailed", "end"]
 
 CONNECT_TIMEOUT: Final = 3.0
 """Seconds for TCP, TLS and the greeting, for all servers of the list together."""
@@ -36,10 +39,6 @@ _log = logging.getLogger(__name__)
 
 class NotConnected(Exception):
     """Nothing was sent."""
-
-
-class NoAnswer(Exception):
-    """It was sent, and whether it arrived is not known."""
 
 
 class SetUpFailed(Exception):
@@ -64,7 +63,7 @@ class Connection:
         self._client: Client | None = None
         self._lost = asyncio.Event()
         self._found = asyncio.Event()
-        self._waiting: set[asyncio.Timeout] = set()
+        self._wire: Wire | None = None
         self._task: asyncio.Task[None] | None = None
         self._discovered: list[str] = []
         self.problem = "not started" if self._servers else "no server is configured"
@@ -106,29 +105,26 @@ class Connection:
             self._task = None
         self.problem = "closed"
 
-    async def request(
-        self, subject: str, payload: bytes, timeout: float, headers: dict[str, str] | None = None
-    ) -> Msg:
-        """Sends and waits for the answer.
+    @property
+    def wire(self) -> Wire:
+        """The direct way of the client in use.
+
+        :raises NotConnected: there is none.
+        """
+        self.client()
+        assert self._wire is not None
+        return self._wire
+
+    def request(
+        self, subject: str, payload: bytes, timeout: float, headers: dict[str, str]
+    ) -> asyncio.Future[bytes]:
+        """Sends; see ``Wire.request`` for what to await.
 
         :param timeout: seconds.
         :raises NotConnected: nothing was sent.
-        :raises NoAnswer: it was sent; the answer did not come in time, or the connection was lost.
-        :raises nats.errors.NoRespondersError: nobody listens on that subject.
         :raises nats.errors.MaxPayloadError: it is larger than the server takes.
         """
-        client = self.client()
-        scope = asyncio.timeout(timeout)
-        try:
-            async with scope:
-                self._waiting.add(scope)
-                return await client.request(subject, payload, timeout=None, headers=headers)
-        except TimeoutError:
-            raise NoAnswer from None
-        except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:
-            raise NotConnected(str(error)) from None
-        finally:
-            self._waiting.discard(scope)
+        return self.wire.request(subject, payload, timeout, headers)
 
     async def _run(self) -> None:
         pause = BACKOFF[0]
@@ -136,7 +132,7 @@ class Connection:
             self._lost.clear()
             client = Client()
             try:
-                await self._open(client)
+                wire = await self._open(client)
                 await self._set_up(client)
             except asyncio.CancelledError:
                 await _discard(client)
@@ -150,20 +146,20 @@ class Connection:
                 pause = min(pause * 2, BACKOFF[1])
                 continue
             pause = BACKOFF[0]
-            self._client = client
+            self._client, self._wire = client, wire
             self._note("")
             self._found.set()
             try:
                 await self._until_lost(client)
             finally:
-                self._client = None
-                self._give_up_waiting()
+                self._client = self._wire = None
+                wire.give_up()
                 self._discovered = [uri.netloc for uri in client.discovered_servers]
                 await _discard(client)
             self._note("connection lost")
             await asyncio.sleep(random.uniform(0.0, BACKOFF[0]))
 
-    async def _open(self, client: Client) -> None:
+    async def _open(self, client: Client) -> Wire:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await client.connect(
                 servers=[*self._servers, *self._discovered],
@@ -177,6 +173,9 @@ class Connection:
                 error_cb=self._on_error,
                 closed_cb=self._on_closed,
             )
+            wire = Wire(client)
+            await wire.open()
+            return wire
 
     async def _until_lost(self, client: Client) -> None:
         """Returns when the client is closed. nats-py's callback is not called on every path."""
@@ -184,11 +183,6 @@ class Connection:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL):
                     await self._lost.wait()
-
-    def _give_up_waiting(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for scope in self._waiting:
-            scope.reschedule(now)
 
     async def _on_error(self, error: Exception) -> None:
         _log.debug("NATS client: %s", _say(error))

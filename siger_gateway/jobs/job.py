@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import threading
 import time
 import uuid
@@ -114,8 +115,13 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def digest(self) -> str:
         """What makes two bodies the same: SHA-256 over the fields, whatever their order (hex)."""
-        canonical = orjson.dumps(self.fields(), option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(canonical).hexdigest()
+        return digest_of(self.fields())
+
+
+def digest_of(fields: dict[str, Any]) -> str:
+    """``JobRequest.digest`` of a request with these ``fields()``."""
+    canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _expectation(kind: Any) -> str:
@@ -155,6 +161,12 @@ def parse_body(raw: bytes, types: tuple[str, ...] = ()) -> JobRequest:
         raise GatewayError("malformed_json") from None
     if not isinstance(document, dict):
         raise GatewayError("invalid_fields", errors=[_bad("", "must be a JSON object")])
+    try:
+        request = msgspec.convert(document, JobRequest)
+        if _is_shallow(request.params) and (not types or request.type in types):
+            return request
+    except msgspec.ValidationError:  # everything else that is wrong is to be found
+        pass
     errors = [_bad(name, "is not a known field") for name in document if name not in _FIELDS]
     values: dict[str, Any] = {}
     for name, (kind, expectation, required) in _FIELDS.items():
@@ -186,6 +198,10 @@ def _bad(field: str, detail: str) -> dict[str, str]:
 
 def _is_shallow(value: Any) -> bool:
     """Whether ``value`` nests at most ``MAX_DEPTH`` deep; level by level, so without recursion."""
+    if isinstance(value, dict) and not any(
+        [isinstance(item, dict | list) for item in value.values()]
+    ):
+        return True  # as nearly all are
     level = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
@@ -198,6 +214,22 @@ def _is_shallow(value: Any) -> bool:
             return True
         level = below
     return not any(isinstance(item, dict | list) for item in level)
+
+
+class _Chance:
+    """Random bits of the system, which are asked for in blocks: a call for each costs more than
+    all else about an id."""
+
+    def __init__(self) -> None:
+        self._values: list[int] = []
+
+    def bits62(self) -> int:
+        while True:
+            try:
+                return self._values.pop()  # one step, so that threads get different ones
+            except IndexError:
+                block = os.urandom(8 * 256)
+                self._values.extend(value >> 2 for (value,) in struct.iter_unpack("Q", block))
 
 
 class _Clock:
@@ -220,14 +252,16 @@ class _Clock:
 
 
 _clock: Final = _Clock()
+_chance: Final = _Chance()
 
 
 def new_job_id() -> str:
     """A UUID version 7 (RFC 9562 section 5.7): ids made later by this process sort later."""
     tick = _clock.tick()
     value = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64
-    value |= 0b10 << 62 | int.from_bytes(os.urandom(8), "big") >> 2
-    return str(uuid.UUID(int=value))
+    value |= 0b10 << 62 | _chance.bits62()
+    digits = f"{value:032x}"  # as str(uuid.UUID) has it, at a third of the cost
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def derived_job_id(user_id: str, key: str) -> str:

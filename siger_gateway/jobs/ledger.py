@@ -171,6 +171,18 @@ class Ledger:
             raise no_such_job()
         return job
 
+    def at_hand(self, job_id: str, actor: Actor) -> JobState | None:
+        """A job as it stands now, if that is known without waiting and ``actor`` may see it; None
+        says nothing, ``get`` has to be asked.
+
+        Of what this gateway has stored itself, only cancel requests change a job that is in memory.
+        """
+        if not self.ready or self._queue.cancelled_seq > self._reader.position.seq:
+            return None
+        self._jobs.expire(time.time())
+        job = self._jobs.get(job_id)
+        return job if job is not None and actor.may_see(job) else None
+
     async def details(self, job: JobState) -> dict[str, Any]:
         """``result`` and ``error`` of a job, those that there are.
 
@@ -208,6 +220,9 @@ class Ledger:
             raise GatewayError("ledger_not_ready", headers={"Retry-After": "1"})
         await self._settle()
 
+        # Of all conditions the one that leaves the fewest, and that most listings have.
+        owner = next(iter(users)) if actor.sees is None and len(users) == 1 else actor.sees
+
         def wanted(job: JobState) -> bool:
             return (
                 (not users or job.user_id in users)
@@ -217,7 +232,7 @@ class Ledger:
             )
 
         page: list[JobState] = []
-        for job in self._jobs.newest(actor.sees, wanted, before, SCAN):
+        for job in self._jobs.newest(owner, wanted, before, SCAN):
             if job is None:
                 await asyncio.sleep(0)
             elif len(page) == limit:
@@ -342,8 +357,8 @@ class Ledger:
         has_come = await self._reader.reached(self._queue.acked_seq, SETTLE_TIMEOUT)
         return has_come or not self._queue.connected
 
-    def _apply(self, subject: str, data: bytes, seq: int, stored_at: float) -> None:
-        parsed = self._queue.subjects.parse(subject)
+    def _apply(self, subject: bytes, data: bytes, seq: int, stored_at: float) -> None:
+        parsed = self._queue.subjects.parse(subject.decode())
         if parsed is None:
             return
         kind, job_id = parsed
@@ -356,8 +371,9 @@ class Ledger:
             return
         if self.ready:  # what the first reading finds was counted by those that were there
             self._count(job_id, outcome)
-        for watch in self._watches.get(job_id, ()):
-            watch.push(outcome)
+        if job_id in self._watches:
+            for watch in self._watches[job_id]:
+                watch.push(outcome)
 
     def _count(self, job_id: str, outcome: Outcome) -> None:
         if outcome.verdict == "legal" and outcome.event is not None:

@@ -19,8 +19,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import nats.errors
 import nats.js.errors
@@ -29,12 +28,11 @@ from nats.aio.client import Client
 
 from siger_gateway.config.schema import JobsConfig
 from siger_gateway.errors import GatewayError
-from siger_gateway.jobs import stream
+from siger_gateway.jobs import moments, stream
 from siger_gateway.jobs.connection import Connection, NoAnswer, NotConnected, SetUpFailed, end
-from siger_gateway.jobs.job import JobRequest, derived_job_id, new_job_id
+from siger_gateway.jobs.job import JobRequest, derived_job_id, digest_of, new_job_id
 from siger_gateway.jobs.ownership import Actor
 from siger_gateway.jobs.status import JobState
-from siger_gateway.telemetry.log import utc_timestamp
 from siger_gateway.telemetry.metrics import Metrics
 
 ACK_TIMEOUT: Final = 5.0
@@ -51,12 +49,28 @@ KEEP_DETAILS: Final = 2048
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """A stored job. ``timestamp``: RFC 3339, of the first submission also when it was repeated."""
 
     job_id: str
     timestamp: str
+
+
+class Publish(NamedTuple):
+    """A message that was sent. ``answer`` is the stream's; ``started``: ``time.monotonic()``."""
+
+    answer: asyncio.Future[bytes]
+    job_id: str
+    started: float
+
+
+class Submission(NamedTuple):
+    """A job that was sent. ``timestamp``: RFC 3339; ``digest``: of its fields."""
+
+    publish: Publish
+    type: str
+    timestamp: str
+    digest: str
 
 
 class JobQueue:
@@ -74,6 +88,8 @@ class JobQueue:
         """Whether there is a server to connect to at all."""
         self.acked_seq = 0
         """The highest sequence that was confirmed to this process: what its reads must show."""
+        self.cancelled_seq = 0
+        """The highest one of a cancel request."""
         self._metrics = metrics
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -112,16 +128,27 @@ class JobQueue:
     async def submit(
         self, request: JobRequest, *, user_id: str, idempotency_key: str | None = None
     ) -> Receipt:
-        """Stores a job.
+        """Stores a job: ``send`` and what follows it, for those who can wait.
+
+        :raises GatewayError: as ``send``, ``confirmed`` and ``first_receipt``.
+        """
+        submission = self.send(request, user_id=user_id, idempotency_key=idempotency_key)
+        await asyncio.wait((submission.publish.answer,))
+        return self.confirmed(submission) or await self.first_receipt(submission)
+
+    def send(
+        self, request: JobRequest, *, user_id: str, idempotency_key: str | None = None
+    ) -> Submission:
+        """Sends a job to the stream. It is stored once ``confirmed`` says so, which has to be asked
+        when ``publish.answer`` is done.
 
         :param user_id: whose job it will be; a key is good for one user's jobs only.
-        :raises GatewayError: ``queue_unavailable``, ``queue_overflow``, ``queue_refused``,
-            ``queue_ambiguous`` (with ``job_id``), ``idempotency_mismatch``, ``body_too_large``.
+        :raises GatewayError: ``queue_unavailable``, ``queue_overflow``, ``body_too_large``.
         """
         job_id = derived_job_id(user_id, idempotency_key) if idempotency_key else new_job_id()
-        digest = request.digest()
-        now = utc_timestamp()
         document = request.fields()
+        digest = digest_of(document)
+        now = moments.write(time.time())
         document.update(job_id=job_id, user_id=user_id, timestamp=now, submitted_at=now)
         headers = {
             "Nats-Msg-Id": job_id,
@@ -131,31 +158,59 @@ class JobQueue:
             stream.DIGEST_HEADER: digest,
         }
         subject = self.subjects.submit(request.type, request.lane, job_id)
-        ack = await self._publish(subject, orjson.dumps(document), headers, job_id)
+        publish = self._publish(subject, orjson.dumps(document), headers, job_id)
+        return Submission(publish, request.type, now, digest)
+
+    def confirmed(self, submission: Submission) -> Receipt | None:
+        """What the stream has answered; None: it holds a job with this id, see ``first_receipt``.
+
+        :raises GatewayError: ``queue_unavailable``, ``queue_refused``, ``queue_ambiguous`` (with
+            ``job_id``).
+        """
+        ack = self._ack(submission.publish)
         if "error" in ack:
             if ack["error"].get("err_code") not in ALREADY_STORED:
                 _refused(ack["error"])
-            return await self._first_receipt(job_id, digest)
+            return None
         if ack.get("duplicate"):
-            return await self._first_receipt(job_id, digest)
-        self._metrics.job_submitted(request.type)
-        return Receipt(job_id, now)
+            return None
+        self._metrics.job_submitted(submission.type)
+        return Receipt(submission.publish.job_id, submission.timestamp)
+
+    async def first_receipt(self, submission: Submission) -> Receipt:
+        """The receipt of the job that was stored under this submission's key before.
+
+        :raises GatewayError: ``idempotency_mismatch``, ``queue_refused``, ``queue_unavailable``.
+        """
+        job_id = submission.publish.job_id
+        with self._reading():
+            client = self.connection.client()
+            first = await stream.submit_message(client, self.subjects, job_id)
+        if first is None:  # its retention ended between the two requests
+            raise GatewayError("queue_refused", headers={"Retry-After": "1"})
+        if first.headers.get(stream.DIGEST_HEADER) != submission.digest:
+            raise GatewayError("idempotency_mismatch")
+        self.acked_seq = max(self.acked_seq, first.seq)
+        return Receipt(job_id, str(orjson.loads(first.data)["timestamp"]))
 
     async def cancel(self, job_id: str, *, user_id: str) -> int:
         """Stores a request to cancel a job; the sequence that it got.
 
         :param user_id: who asks. Whether they may is for the caller to know.
-        :raises GatewayError: as ``submit``.
+        :raises GatewayError: as ``send`` and ``confirmed``.
         """
-        document = {"job_id": job_id, "user_id": user_id, "timestamp": utc_timestamp()}
+        document = {"job_id": job_id, "user_id": user_id, "timestamp": moments.write(time.time())}
         headers = {
             "Nats-Msg-Id": stream.cancel_message_id(job_id),
             "Nats-Expected-Stream": self.config.stream,
         }
         subject = self.subjects.cancel(job_id)
-        ack = await self._publish(subject, orjson.dumps(document), headers, job_id)
+        publish = self._publish(subject, orjson.dumps(document), headers, job_id)
+        await asyncio.wait((publish.answer,))
+        ack = self._ack(publish)
         if "error" in ack:
             _refused(ack["error"])
+        self.cancelled_seq = max(self.cancelled_seq, ack["seq"])
         return int(ack["seq"])
 
     async def find(self, job_id: str, actor: Actor) -> JobState | None:
@@ -207,49 +262,45 @@ class JobQueue:
             fields = {"stream": self.config.stream, "error": str(error)}
             _log.warning("the stream cannot be repaired now", extra={"fields": fields})
 
-    async def _publish(
+    def _publish(
         self, subject: str, payload: bytes, headers: dict[str, str], job_id: str
-    ) -> dict[str, Any]:
-        """One publish; the stream's answer, which may be a refusal."""
+    ) -> Publish:
+        """One publish; ``_ack`` has to be called when its answer is there."""
         if self._in_flight >= MAX_IN_FLIGHT:
             raise GatewayError("queue_overflow", headers={"Retry-After": "1"})
-        self._in_flight += 1
-        started = time.monotonic()
         try:
-            answer = await self.connection.request(subject, payload, ACK_TIMEOUT, headers)
-            ack = orjson.loads(answer.data)
+            answer = self.connection.request(subject, payload, ACK_TIMEOUT, headers)
         except NotConnected:
-            raise unavailable() from None
-        except nats.errors.NoRespondersError:
-            self.repair_stream()
             raise unavailable() from None
         except nats.errors.MaxPayloadError:
             raise GatewayError("body_too_large") from None
+        self._in_flight += 1
+        answer.add_done_callback(self._landed)
+        return Publish(answer, job_id, time.monotonic())
+
+    def _landed(self, _: asyncio.Future[bytes]) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    def _ack(self, publish: Publish) -> dict[str, Any]:
+        """The stream's answer to a publish, which may be a refusal."""
+        try:
+            ack = orjson.loads(publish.answer.result())
+        except nats.errors.NoRespondersError:
+            self.repair_stream()
+            raise unavailable() from None
         except (NoAnswer, orjson.JSONDecodeError):
             raise GatewayError(
-                "queue_ambiguous", headers={"Retry-After": "1"}, extensions={"job_id": job_id}
+                "queue_ambiguous",
+                headers={"Retry-After": "1"},
+                extensions={"job_id": publish.job_id},
             ) from None
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
-        self._metrics.job_publish.observe(time.monotonic() - started)
+        self._metrics.job_publish.observe(time.monotonic() - publish.started)
         if not isinstance(ack, dict):
-            raise GatewayError("queue_ambiguous", extensions={"job_id": job_id})
+            raise GatewayError("queue_ambiguous", extensions={"job_id": publish.job_id})
         self.acked_seq = max(self.acked_seq, ack.get("seq") or 0)
         return ack
-
-    async def _first_receipt(self, job_id: str, digest: str) -> Receipt:
-        """The answer to a submission whose key was used before: the first one's, or a refusal."""
-        with self._reading():
-            client = self.connection.client()
-            first = await stream.submit_message(client, self.subjects, job_id)
-        if first is None:  # its retention ended between the two requests
-            raise GatewayError("queue_refused", headers={"Retry-After": "1"})
-        if first.headers.get(stream.DIGEST_HEADER) != digest:
-            raise GatewayError("idempotency_mismatch")
-        self.acked_seq = max(self.acked_seq, first.seq)
-        return Receipt(job_id, str(orjson.loads(first.data)["timestamp"]))
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

@@ -23,11 +23,11 @@ from typing import Final
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import api
 
 from siger_gateway.jobs.queue import JobQueue
-from siger_gateway.jobs.stream import API_TIMEOUT, delivery
+from siger_gateway.jobs.stream import API_TIMEOUT
+from siger_gateway.jobs.wire import Wire, fields_of, status_of
 
 HEARTBEAT: Final = 1.0
 """Seconds of silence after which the server says that it is there; it may miss three times."""
@@ -36,7 +36,7 @@ RETRY: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
-Apply = Callable[[str, bytes, int, float], None]
+Apply = Callable[[bytes, bytes, int, float], None]
 """Called with subject, data, sequence and the seconds since 1970 at which it was stored."""
 
 
@@ -86,7 +86,7 @@ class Reader:
         while True:
             client = await self._queue.connection.wait()
             try:
-                await self._pass(client)
+                await self._pass(client, self._queue.connection.wire)
             except nats.js.errors.NotFoundError:
                 self._queue.repair_stream()
                 await asyncio.sleep(RETRY)
@@ -113,7 +113,7 @@ class Reader:
                 self._moved.discard(moved)
         return self.position.seq >= seq
 
-    async def _pass(self, client: Client) -> None:
+    async def _pass(self, client: Client, wire: Wire) -> None:
         """One ordered consumer from its creation to the first doubt."""
         loop = asyncio.get_running_loop()
         js = client.jetstream(timeout=API_TIMEOUT)
@@ -124,13 +124,18 @@ class Reader:
         self.position.created = created
         state = Pass(last_sign=loop.time())
 
-        async def receive(message: Msg) -> None:
+        def receive(subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
             state.last_sign = loop.time()
-            if not state.doubt.is_set():
-                await self._receive(client, message, state)
+            if state.doubt.is_set():
+                return
+            status = status_of(headers)
+            if status:
+                self._control(wire, state, status, reply, fields_of(headers))
+            else:
+                self._deliver(state, subject, reply, data)
 
         inbox = client.new_inbox()
-        subscription = await client.subscribe(inbox, cb=receive)
+        subscription = await wire.subscribe(inbox, receive)
         try:
             consumer = await js.add_consumer(
                 self._queue.config.stream,
@@ -159,40 +164,43 @@ class Reader:
             _log.info("reading the job stream again", extra={"fields": {"reason": state.reason}})
         finally:
             with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+                await wire.unsubscribe(subscription)
 
-    async def _receive(self, client: Client, message: Msg, state: Pass) -> None:
-        headers = message.headers or {}
-        status = headers.get("Status")
-        if status is None:
-            self._deliver(message, state)
-        elif status != "100":
-            state.end(headers.get("Description", status))
-        elif message.reply:  # a flow control request: "have you come this far?"
-            await client.publish(message.reply)
+    def _control(
+        self, wire: Wire, state: Pass, status: bytes, reply: bytes, fields: dict[bytes, bytes]
+    ) -> None:
+        """A word of the server in between."""
+        if status != b"100":
+            state.end(f"the server says {status.decode()}")
+        elif reply:  # a flow control request: "have you come this far?"
+            wire.publish(reply)
         else:  # a heartbeat
-            if stalled := headers.get("Nats-Consumer-Stalled"):
-                await client.publish(stalled)
-            if int(headers.get("Nats-Last-Consumer", "0")) != state.consumer_seq:
+            if stalled := fields.get(b"Nats-Consumer-Stalled"):
+                wire.publish(stalled)
+            if int(fields.get(b"Nats-Last-Consumer", b"0")) != state.consumer_seq:
                 state.end("messages are missing")
 
-    def _deliver(self, message: Msg, state: Pass) -> None:
-        place = delivery(message.reply)
+    def _deliver(self, state: Pass, subject: bytes, reply: bytes, data: bytes) -> None:
+        # As ``stream.delivery``, but without what is not looked at: this runs for every message.
+        tokens = reply.split(b".")
+        first = 4 if len(tokens) == 9 else 6
+        seq, consumer_seq = int(tokens[first + 1]), int(tokens[first + 2])
+        nanoseconds = int(tokens[first + 3])
         position = self.position
-        if place.consumer_seq != state.consumer_seq + 1:
+        if consumer_seq != state.consumer_seq + 1:
             state.end("messages are missing")
             return
-        state.consumer_seq = place.consumer_seq
-        if place.seq == position.seq and place.nanoseconds != position.nanoseconds:
+        state.consumer_seq = consumer_seq
+        if seq == position.seq and nanoseconds != position.nanoseconds:
             self._start_anew("another message has the last sequence")
             state.end("the stream is another one")
             return
-        if place.seq > position.seq:
-            position.seq, position.nanoseconds = place.seq, place.nanoseconds
-            self._apply(message.subject, message.data, place.seq, place.nanoseconds / 1e9)
+        if seq > position.seq:
+            position.seq, position.nanoseconds = seq, nanoseconds
+            self._apply(subject, data, seq, nanoseconds / 1e9)
             if self._moved:
                 self._wake()
-        if not place.pending:
+        if not self.live and tokens[first + 4] == b"0":  # none is pending
             self._caught_up()
 
     def _caught_up(self) -> None:
@@ -205,7 +213,7 @@ class Reader:
         _log.warning("reading the whole job stream anew", extra={"fields": {"reason": reason}})
         self.position = Position()
         self.live = self.complete = False
-        self._queue.acked_seq = 0
+        self._queue.acked_seq = self._queue.cancelled_seq = 0
         self._reset()
 
     def _wake(self) -> None:

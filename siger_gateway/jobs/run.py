@@ -284,7 +284,7 @@ class Run:
                 answer = await self._host.connection.request(
                     subject, payload, EVENT_TIMEOUT, headers
                 )
-                refusal = orjson.loads(answer.data).get("error")
+                refusal = orjson.loads(answer).get("error")
                 if refusal is None:
                     return
                 problem = str(refusal.get("description"))

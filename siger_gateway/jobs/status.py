@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 import orjson
+
+from siger_gateway.jobs import moments
 
 QUEUED: Final = "queued"
 PROCESSING: Final = "processing"
@@ -65,12 +66,13 @@ MAX_TEXT: Final = 1024
 MAX_USER: Final = 256
 """Characters of a user's name: as many as a token may hold (``filters.claims.NAME_LENGTH``)."""
 
-YEAR_9999: Final = 253_370_764_800
-"""Seconds from 1970 to the last year that can be written; beyond it a timestamp is nonsense."""
+KNOWN_TAGS: Final = 4096
+"""Different lists of tags that are remembered at a time, to hold equal ones once."""
+KNOWN_TAGS_LENGTH: Final = 8
+"""Tags in such a list; longer ones are not likely to come again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event of a job.
 
     :param seq: sequence in the stream, from 1.
@@ -90,69 +92,46 @@ class Event:
     details: bytes = b""
 
 
-class JobState:
+class JobState(msgspec.Struct, gc=False):
     """What is known of one job: the fields of its submit message and of its last legal event.
 
     ``submitted_at`` is what the job document says, ``stored_at`` when the stream stored it, both
     in seconds since 1970. ``seq`` is the submit message's sequence, ``event_seq`` the last legal
     event's. ``details_seq`` names the event whose details were too long to keep (0: none was).
-    ``user_id`` is whose job it is; empty: nobody's.
+    ``user_id`` is whose job it is; empty: nobody's. ``dropped``: the ledger has forgotten it.
+
+    There may be a million of these, and the garbage collector need not look at any: they refer to
+    texts and numbers only (``gc=False``).
+
+    :param submitted_at: below 0: it is not told, and ``stored_at`` has to do.
     """
 
-    __slots__ = (
-        "details",
-        "details_seq",
-        "dropped",
-        "ended_at",
-        "event_seq",
-        "job_id",
-        "message",
-        "name",
-        "priority",
-        "progress",
-        "seq",
-        "started_at",
-        "status",
-        "stored_at",
-        "submitted_at",
-        "tags",
-        "timestamp",
-        "type",
-        "user_id",
-        "worker",
-    )
+    job_id: str
+    seq: int
+    stored_at: float
+    type: str = ""
+    user_id: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    submitted_at: float = -1.0
+    event_seq: int = 0
+    timestamp: float = 0.0
+    status: str = QUEUED
+    message: str = ""
+    progress: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    worker: str = ""
+    details: bytes = b""
+    details_seq: int = 0
+    dropped: bool = False
 
-    def __init__(
-        self,
-        job_id: str,
-        seq: int,
-        stored_at: float,
-        *,
-        type: str = "",
-        user_id: str = "",
-        name: str = "",
-        tags: tuple[str, ...] = (),
-        priority: int = 0,
-        submitted_at: float | None = None,
-    ) -> None:
-        self.job_id = job_id
-        self.seq = self.event_seq = seq
-        self.stored_at = stored_at
-        self.submitted_at = self.timestamp = stored_at if submitted_at is None else submitted_at
-        self.type = type
-        self.user_id = user_id
-        self.name = name
-        self.tags = tags
-        self.priority = priority
-        self.status = QUEUED
-        self.message = ""
-        self.progress: float | None = None
-        self.started_at: float | None = None
-        self.ended_at: float | None = None
-        self.worker = ""
-        self.details = b""
-        self.details_seq = 0
-        self.dropped = False
+    def __post_init__(self) -> None:
+        self.event_seq = self.seq
+        if self.submitted_at < 0:
+            self.submitted_at = self.stored_at
+        self.timestamp = self.submitted_at
 
     def __repr__(self) -> str:
         return f"<JobState {self.job_id} {self.status} seq={self.seq} event={self.event_seq}>"
@@ -190,27 +169,62 @@ class JobState:
         return True
 
 
+_known_tags: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
+
+
+class _Document(msgspec.Struct, gc=False):
+    """What is read of a job document; the rest is skipped, not decoded."""
+
+    type: str = ""
+    name: str = ""
+    user_id: str = ""
+    tags: list[str] = []
+    priority: int = 0
+    submitted_at: str = ""
+    timestamp: str = ""
+
+
+_read_document: Final = msgspec.json.Decoder(_Document).decode
+
+
 def submitted(job_id: str, data: bytes, seq: int, stored_at: float) -> JobState:
     """The state that a submit message begins; other publishers' documents may lack fields."""
-    document = _object(data)
-    tags, priority = document.get("tags"), document.get("priority")
-    submitted_at = document.get("submitted_at") or document.get("timestamp")
+    try:
+        document = _read_document(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        document = _leniently(_object(data))
+    moment = moments.read(document.submitted_at or document.timestamp)
+    priority = document.priority
     return JobState(
         job_id,
         seq,
         stored_at,
-        type=_shared(document.get("type")),
-        user_id=_user(document.get("user_id")),
-        name=_text(document.get("name")),
-        tags=tuple(_shared(tag) for tag in tags) if isinstance(tags, list) else (),
-        priority=priority if type(priority) is int and 0 <= priority <= 100 else 0,
-        submitted_at=_moment(submitted_at),
+        type=_shared(document.type),
+        user_id=_user(document.user_id),
+        name=_text(document.name),
+        tags=_tags(document.tags),
+        priority=priority if 0 <= priority <= 100 else 0,
+        submitted_at=-1.0 if moment is None else moment,
+    )
+
+
+def _leniently(document: dict[str, Any]) -> _Document:
+    """Of a document with fields of other types than ours, those that make sense."""
+    tags, priority = document.get("tags"), document.get("priority")
+    texts = [document.get(name) for name in ("submitted_at", "timestamp")]
+    return _Document(
+        _text(document.get("type")),
+        _text(document.get("name")),
+        user if isinstance(user := document.get("user_id"), str) else "",
+        [_text(tag) for tag in tags] if isinstance(tags, list) else [],
+        priority if type(priority) is int else 0,
+        *(text if isinstance(text, str) else "" for text in texts),
     )
 
 
 def cancel_requested(data: bytes, seq: int, stored_at: float) -> Event:
     """The event of a cancel message."""
-    moment = _moment(_object(data).get("timestamp"))
+    moment = moments.read(_object(data).get("timestamp"))
     return Event(seq, CANCELLING, stored_at if moment is None else moment)
 
 
@@ -221,15 +235,15 @@ def reported(data: bytes, seq: int, stored_at: float) -> Event | None:
     status = DAEMON_WORDS.get(word, word) if isinstance(word, str) else None
     if status not in LEGAL:
         return None
-    moment = _moment(document.get("timestamp"))
+    moment = moments.read(document.get("timestamp"))
     return Event(
         seq,
         status,
         stored_at if moment is None else moment,
         message=_text(document.get("message")),
         progress=_progress(document),
-        started_at=_moment(document.get("started_at")),
-        ended_at=_moment(document.get("ended_at")),
+        started_at=moments.read(document.get("started_at")),
+        ended_at=moments.read(document.get("ended_at")),
         worker=_shared(document.get("worker") or document.get("provider_id")),
         details=_details(document, word, status),
     )
@@ -252,21 +266,22 @@ def _shared(value: Any) -> str:
     return sys.intern(_text(value))
 
 
+def _tags(value: list[str]) -> tuple[str, ...]:
+    """Those of a job; many jobs have the same ones, which are then held once."""
+    tags = tuple(value)
+    known = _known_tags.get(tags)
+    if known is None:
+        known = tuple([_shared(tag) for tag in tags])
+        if len(tags) <= KNOWN_TAGS_LENGTH and known == tags:
+            if len(_known_tags) >= KNOWN_TAGS:
+                _known_tags.clear()
+            _known_tags[known] = known
+    return known
+
+
 def _user(value: Any) -> str:
     """A user's name, held once. What cannot be one is none: cut to size it could be another's."""
     return sys.intern(value) if isinstance(value, str) and len(value) <= MAX_USER else ""
-
-
-def _moment(value: Any) -> float | None:
-    """RFC 3339 -> seconds since 1970; None for anything else."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return seconds if 0 <= seconds < YEAR_9999 else None
 
 
 def _progress(document: dict[str, Any]) -> float | None:

@@ -15,7 +15,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -37,6 +37,9 @@ PAGE: Final = 256
 """Messages of a history that are asked for at a time."""
 DIGEST_HEADER: Final = "Siger-Body-Digest"
 """``JobRequest.digest()`` of a stored job, for comparing a repeated submission."""
+
+Kind = Literal["submit", "status", "cancel"]
+"""The messages of a job: its document, what workers report, requests to cancel it."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,15 +75,18 @@ class Subjects:
         """The status and cancel messages of a job."""
         return f"{self.stream}.*.{job_id}"
 
-    def parse(self, subject: str) -> tuple[str, str] | None:
-        """``(kind, job_id)`` with kind ``submit``, ``status`` or ``cancel``; None: not one."""
+    def parse(self, subject: str) -> tuple[Kind, str] | None:
+        """What a subject is about, and which job; None: it is none of these."""
         tokens = subject.split(".")
         if tokens[0] != self.stream:
             return None
         if len(tokens) == 5 and tokens[1] == "submit":
             return "submit", tokens[4]
-        if len(tokens) == 3 and tokens[1] in ("status", "cancel"):
-            return tokens[1], tokens[2]
+        if len(tokens) == 3:
+            if tokens[1] == "status":
+                return "status", tokens[2]
+            if tokens[1] == "cancel":
+                return "cancel", tokens[2]
         return None
 
 

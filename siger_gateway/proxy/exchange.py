@@ -27,9 +27,9 @@ from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.attempts import Attempts
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,
-    NOT_IN_TRAILERS,
     VIA,
     VIA_1_0,
+    forwarded_trailers,
     with_host,
 )
 from siger_gateway.proxy.request_body import RequestBody
@@ -183,19 +183,24 @@ class Exchange:
     def _send_head(self, connection: UpstreamConnection) -> None:
         self._connection = connection
         request = self._request
-        headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
-        headers += self._forwarding
         host = self._cluster.host
-        if host is not None and self._endpoint is not None:
-            headers = with_host(headers, host or self._endpoint.address.encode())
         edits = self._route.request_edits
-        if edits is not None:
-            headers = edits.apply(headers)
+        lines = b""
+        if request.lines is not None and edits is None and host is None:
+            lines = request.lines_without(NOT_FORWARDED)
+            headers = self._forwarding.copy()
+        else:
+            headers = end_to_end(request.headers, request.fields, NOT_FORWARDED)
+            headers += self._forwarding
+            if host is not None and self._endpoint is not None:
+                headers = with_host(headers, host or self._endpoint.address.encode())
+            if edits is not None:
+                headers = edits.apply(headers)
         upgrade = request.upgrade
         if upgrade is not None:
             headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
         length = request.content_length
-        connection.begin(self, request.method, self._target, headers, length, upgrade)
+        connection.begin(self, request.method, self._target, headers, length, upgrade, lines)
         body = self._body
         if body is not None:
             self._stream.resume_reading()  # first: what is sent now may pause it again
@@ -219,7 +224,7 @@ class Exchange:
         body = self._body
         assert body is not None
         if trailers:
-            trailers = [field for field in trailers if field[0] not in NOT_IN_TRAILERS]
+            trailers = forwarded_trailers(trailers)
             if self._route.request_edits is not None:
                 trailers = self._route.request_edits.without(trailers)
         body.end(trailers, self._connection)
@@ -262,12 +267,23 @@ class Exchange:
         if status == 101:
             self._switch_protocols(response)
             return
-        fields = response.fields
-        headers = end_to_end(response.headers, fields, NOT_RETURNED)
-        if route.response_edits is not None:
-            headers = route.response_edits.apply(headers)
-        if self._call is not None:
-            headers = self._call.dress(headers)
+        call = self._call
+        lines = b""
+        if (
+            response.lines is not None
+            and route.response_edits is None
+            and (call is None or call.only_adds)
+        ):
+            lines = response.lines_without(NOT_RETURNED)
+            headers = [] if call is None else call.to_client.copy()
+            sized = True
+        else:
+            headers = end_to_end(response.headers, response.fields, NOT_RETURNED)
+            if route.response_edits is not None:
+                headers = route.response_edits.apply(headers)
+            if call is not None:
+                headers = call.dress(headers)
+            sized = b"content-length" in response.fields
         headers.append((b"x-request-id", self._request_id))
         headers.append(VIA_1_0 if response.http10 else VIA)
         if response.complete:
@@ -276,8 +292,8 @@ class Exchange:
                 self._stream.close_after_response()
         elif route.streaming is not None:
             route.streaming.again(self)
-        sized = b"content-length" in fields
-        self._stream.send_head(status, headers, response.take_body(), sized=sized)
+        body = response.take_body()
+        self._stream.send_head(status, headers, body, sized=sized, lines=lines)
         if response.complete:
             self._finish(response.trailers)
 

@@ -199,6 +199,11 @@ def forwarding_headers(
     return headers
 
 
+def forwarded_trailers(trailers: Headers) -> Headers:
+    """Those of a request that a service gets."""
+    return [field for field in trailers if field[0] not in NOT_IN_TRAILERS]
+
+
 def client_origin(
     request: Request, stream: DownstreamStream, trusted: TrustedProxies | None
 ) -> tuple[bytes, bytes]:

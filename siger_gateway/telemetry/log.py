@@ -1,34 +1,20 @@
-"""Structured logs: one JSON object per line, for the application and for every exchange.
+"""The application's log: one JSON object per line, to standard error.
 
-The application log goes through the standard library's ``logging`` (to standard error), with the
-fields of ``extra={"fields": {...}}`` beside the message. The access log does not: a line per
-request has to be cheap, so an exchange only appends a tuple, and ``AccessLog.flush`` (called by a
-coarse timer, and when many are waiting) turns them into lines and writes them in one call.
+It goes through the standard library's ``logging``, with the fields of ``extra={"fields": {...}}``
+beside the message. The access log, in ``access_log``, does not: a line per request has to be cheap.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import random
-import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import orjson
-
-from siger_gateway.telemetry.redact import redact_target
-
-FLUSH_AT: Final = 512
-"""Waiting lines at which the log is written without waiting for the timer: about 200 KiB."""
-
-_C1: Final = re.compile(rb"\xc2[\x80-\x9f]")
-"""Control characters that JSON lets stand (RFC 8259 section 7) and clients can send: U+0085 ends a
-line for some readers, U+009B begins an escape sequence of terminals."""
 
 
 def utc_timestamp(unix_seconds: float | None = None) -> str:
@@ -67,116 +53,3 @@ def configure(level: str) -> None:
     # nats-py and asyncio repeat at "info" what our own lines say.
     logging.getLogger("nats").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-
-
-class AccessRecord(NamedTuple):
-    """One exchange, as the access log tells it. ``duration`` in seconds, sizes in body bytes.
-
-    ``query`` is as the client has sent it: secrets are taken out when the line is written. ``user``
-    and ``key_id`` are who it has shown to be, and with which API key.
-    """
-
-    time: float
-    request_id: str
-    client: str
-    method: str
-    path: str
-    route: str
-    service: str
-    endpoint: str
-    status: int
-    duration: float
-    bytes_in: int
-    bytes_out: int
-    reason: str
-    detail: str
-    user_agent: str
-    query: bytes
-    user: str
-    key_id: str
-
-
-class AccessLog:
-    """Collects records and writes them in batches to a file descriptor.
-
-    :param path: a file to append to, or ``-`` for standard output.
-    :param sample: share (0 to 1) of the exchanges below status 500 that are logged.
-    """
-
-    def __init__(self, path: str, sample: float) -> None:
-        self._path = path
-        self._fd = self._open()
-        self._sample = sample
-        self._waiting: list[AccessRecord] = []
-
-    def _open(self) -> int:
-        if self._path == "-":
-            return os.dup(1)
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-    def append(self, record: AccessRecord) -> None:
-        if self._sample < 1.0 and record.status < 500 and random.random() >= self._sample:
-            return
-        self._waiting.append(record)
-        if len(self._waiting) >= FLUSH_AT:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what is waiting. A log that cannot be written never stops the traffic."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        view = memoryview(_C1.sub(_escaped, _lines(waiting)))
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError as error:
-            logging.getLogger(__name__).error(
-                "access log lost lines", extra={"fields": {"error": str(error)}}
-            )
-
-    def reopen(self) -> None:
-        """After log rotation: SIGHUP makes the next lines go to a new file at the same path.
-
-        Where there can be no new file, the old one goes on: a descriptor that was closed first
-        could be a client's connection by the next line.
-        """
-        self.flush()
-        old = self._fd
-        try:
-            self._fd = self._open()
-        except OSError as error:
-            logging.getLogger(__name__).error(
-                "access log not reopened", extra={"fields": {"error": str(error)}}
-            )
-        else:
-            os.close(old)
-
-    def close(self) -> None:
-        self.flush()
-        os.close(self._fd)
-
-
-def _escaped(control: re.Match[bytes]) -> bytes:
-    return b"\\u00%02x" % control[0][1]
-
-
-def _lines(records: Iterable[AccessRecord]) -> bytes:
-    """A line for each. Most of them fall into the second of the one before, whose text is kept."""
-    second, prefix = 0, ""
-    lines = []
-    for record in records:
-        now = record.time
-        if int(now) != second or not prefix:
-            second = int(now)
-            prefix = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
-        line = dict(zip(FIELDS, record, strict=True))
-        line["time"] = f"{prefix}.{int((now - second) * 1000):03d}Z"
-        line["duration"] = round(record.duration, 6)
-        query = record.query
-        line["query"] = redact_target(b"?" + query)[1:].decode("latin-1") if query else ""
-        lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-    return b"".join(lines)
-
-
-FIELDS: Final = AccessRecord._fields

@@ -13,7 +13,7 @@ import pytest
 
 from siger_gateway.api.openapi import document
 from siger_gateway.errors import GatewayError
-from siger_gateway.jobs.queue import JobQueue
+from siger_gateway.jobs.queue import JobQueue, Publish
 from siger_gateway.jobs.worker import Job, JobContext, Worker
 from tests.jobs_gateway import JOBS, Answer, JobsGateway, eventually, working
 from tests.nats_server import NatsServer
@@ -219,11 +219,11 @@ async def test_the_stream_itself_refuses_a_second_job_of_an_id(
     """The ``Nats-Msg-Id`` is forgotten after minutes; the guard on the subject is not."""
     publish = JobQueue._publish
 
-    async def without_message_id(
+    def without_message_id(
         self: JobQueue, subject: str, payload: bytes, headers: dict[str, str], job_id: str
-    ) -> dict[str, Any]:
+    ) -> Publish:
         del headers["Nats-Msg-Id"]
-        return await publish(self, subject, payload, headers, job_id)
+        return publish(self, subject, payload, headers, job_id)
 
     monkeypatch.setattr(JobQueue, "_publish", without_message_id)
     first = await gateway.submit(key="k")

@@ -48,10 +48,10 @@ async def test_without_a_connection_nothing_is_sent() -> None:
     connection = Connection("127.0.0.1:1", "test", never)
     assert not connection.connected
     with pytest.raises(NotConnected, match="not started"):
-        await connection.request("jobs.submit.t.normal.id", b"", 1.0)
+        await connection.request("jobs.submit.t.normal.id", b"", 1.0, {})
     connection.start()
     with pytest.raises(NotConnected, match="connecting"):
-        await connection.request("jobs.submit.t.normal.id", b"", 1.0)
+        await connection.request("jobs.submit.t.normal.id", b"", 1.0, {})
     await connection.close()
     assert connection.problem == "closed"
 

@@ -148,8 +148,16 @@ def test_memory_stays_bounded_however_many_jobs_pass_through() -> None:
         take(jobs, "submit", str(seq), seq)
         take(jobs, "status", str(seq), seq + 1, status="completed")
     assert len(jobs) == 10
-    assert len(jobs._order) < 1100
+    assert len(jobs._order.jobs) < 1100
     assert len(jobs._ended) < 1100
+
+
+def test_memory_stays_bounded_however_many_users_pass_through() -> None:
+    jobs = projection(10)
+    for seq in range(1, 5000):
+        take(jobs, "submit", str(seq), seq, user_id=f"u{seq % 700}")
+    assert len(jobs._users) == 10
+    assert sum(len(order.jobs) for order in jobs._users.values()) < 100
 
 
 @given(st.integers(1, 30), st.integers(1, 7), st.integers(1, 5))
@@ -193,9 +201,24 @@ def test_the_pages_of_an_owner_are_those_of_all_jobs_without_the_others(
 def test_a_search_lets_others_work_however_few_jobs_it_finds() -> None:
     jobs = projection()
     for seq in range(1, 31):
-        take(jobs, "submit", str(seq), seq, user_id="u" if seq == 4 else "v")
-    found = [job and job.seq for job in jobs.newest("u", lambda job: True, None, 10)]
+        take(jobs, "submit", str(seq), seq)
+    found = [job and job.seq for job in jobs.newest(None, lambda job: job.seq == 4, None, 10)]
     assert found == [None, None, 4]
+
+
+def test_a_search_for_a_users_jobs_looks_at_no_others() -> None:
+    jobs = projection()
+    for seq in range(1, 31):
+        take(jobs, "submit", str(seq), seq, user_id="u" if seq % 10 == 4 else "v")
+    seen: list[int] = []
+
+    def wanted(job: JobState) -> bool:
+        seen.append(job.seq)
+        return True
+
+    found = [job and job.seq for job in jobs.newest("u", wanted, None, 10)]
+    assert found == seen == [24, 14, 4]
+    assert list(jobs.newest("w", wanted, None, 10)) == []
 
 
 def test_a_listing_survives_what_happens_while_it_rests() -> None:

@@ -12,14 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siger_gateway.telemetry import log as module
-from siger_gateway.telemetry.log import (
-    FLUSH_AT,
-    AccessLog,
-    AccessRecord,
-    JsonFormatter,
-    utc_timestamp,
-)
+from siger_gateway.telemetry import access_log as module
+from siger_gateway.telemetry.access_log import FLUSH_AT, AccessLog
+from siger_gateway.telemetry.access_record import AccessRecord
+from siger_gateway.telemetry.log import JsonFormatter, utc_timestamp
 
 
 def record(status: int = 200, path: str = "/", number: int = 0) -> AccessRecord:
@@ -64,7 +60,7 @@ def test_a_line_holds_every_field_of_the_record(tmp_path: Path) -> None:
     log.append(record())
     log.close()
     (line,) = lines(tmp_path / "log")
-    assert tuple(line) == AccessRecord._fields
+    assert tuple(line) == AccessRecord.__struct_fields__
     assert (line["time"], line["duration"]) == ("1970-01-01T00:00:01.500Z", 0.25)
     assert (line["query"], line["user"], line["key_id"]) == ("a=1&token=***", "alice", "ci")
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siger_gateway.telemetry.redact import MAX_QUERY, MAX_SEPARATORS, redact_target
+from siger_gateway.telemetry import redact
+from siger_gateway.telemetry.redact import (
+    MAX_QUERY,
+    MAX_SEPARATORS,
+    redact_query,
+    redact_target,
+)
 
 SECRET = b"5ecr3t"
 NAMES = [
@@ -154,3 +160,19 @@ def test_harmless_parameters_stay_beside_a_secret(pairs: list[tuple[str, str]]) 
     assert redact_target(f"/p?{query}&token=5ecr3t&{query}".encode()) == (
         f"/p?{query}&token=***&{query}".encode()
     )
+
+
+@given(st.lists(st.sampled_from([*"aZ1-._~,:@+&=;?#[]%&=", "key", "token", "%26", "page"])))
+def test_what_was_seen_before_is_redacted_as_the_first_time(pieces: list[str]) -> None:
+    query = "".join(pieces).encode()
+    redact._harmless.clear()
+    first = redact_query(query)
+    assert [redact_query(query) for _ in range(8)] == [first] * 8
+
+
+def test_clients_cannot_fill_the_memory_with_names_of_parameters() -> None:
+    for number in range(2 * redact.MAX_NAMES):
+        redact_query(b"p%d=1" % number)
+    redact_query(b"p" * (redact.MAX_NAME + 1) + b"=1")
+    assert len(redact._harmless) <= redact.MAX_NAMES
+    assert max(map(len, redact._harmless)) <= redact.MAX_NAME

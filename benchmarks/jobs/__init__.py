@@ -1,0 +1,1 @@
+"""The jobs part of the benchmark: ``python -m benchmarks.jobs --help``."""
