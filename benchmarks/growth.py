@@ -16,16 +16,19 @@ import platform
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.growth_load import Load, add_line, grow, ratio
 from benchmarks.growth_proxies import PROXIES, Kind, Shape
+from benchmarks.growth_services import start_default, start_with_routes, watch
 from benchmarks.load import NoWrk, find_wrk
 from benchmarks.processes import ProcessError, free_ports
-from benchmarks.results import Curve, Results, Table
+from benchmarks.results import Curve, Figures, Results, Row, Table
 from benchmarks.servers import ROOT
 
-PARTS = ("routes", "endpoints", "services", "start")
+PARTS = ("start", "services", "routes", "endpoints")
 ROUTES = (10, 100, 1_000, 10_000)
 ENDPOINTS = (2, 10, 100, 1_000)
 SERVICES = (1, 10, 100, 1_000)
@@ -82,6 +85,58 @@ def endpoints(options: argparse.Namespace, load: Load, results: Results) -> None
     results.tables.append(ratios)
 
 
+def services(options: argparse.Namespace, load: Load, results: Results) -> None:
+    """Curves over the number of services in Consul."""
+    sizes = [SERVICES[0], SERVICES[-1]] if options.largest else list(SERVICES)
+    cores = load.proxy_core, load.load_core
+    rows = []
+    for count in sizes:
+        row = Row(f"Siger, {count:,} services", [watch(count, cores)])
+        rows.append(row)
+        figures = row.rounds[0]
+        print(
+            f"{count:>6,} services in Consul: idle {figures['idle_share']:.1%} of a core, a change "
+            f"is seen after {figures['change_ms']:.0f} ms, ready after {figures['ready_s']:.2f} s, "
+            f"{figures['memory_mib']:.1f} MiB",
+            flush=True,
+        )
+    results.tables.append(Table("growth-services", "Services in Consul", rows))
+    for figure, title, unit in (
+        ("idle_share", "Idle CPU", "share of a core"),
+        ("change_ms", "From a change in Consul to the table", "ms"),
+        ("ready_s", "From start to ready", "s"),
+        ("memory_mib", "Memory when idle", "MiB"),
+    ):
+        points = zip(sizes, (row.median(figure) for row in rows), strict=True)
+        line = [(float(x), y) for x, y in points if y is not None]
+        curve = Curve(f"services-{figure}", title, "services in Consul", unit, {"Siger": line})
+        results.curves.append(curve)
+
+
+def start(options: argparse.Namespace, load: Load, results: Results) -> None:
+    """From start to ready, and memory when idle."""
+    table = Table("growth-start", "Start and idle memory")
+    sizes = [ROUTES[0], ROUTES[-1]] if options.largest else list(ROUTES)
+    cases: list[tuple[str, Callable[[], Figures]]] = [
+        (f"{count:,} routes", partial(start_with_routes, count, load.proxy_core)) for count in sizes
+    ]
+    cases.append(("with Consul and NATS", partial(start_default, load.proxy_core)))
+    cases[0][1]()  # the first start compiles the modules
+    for label, measure in cases:
+        row = Row(f"Siger, {label}", [measure() for _ in range(options.rounds)])
+        table.rows.append(row)
+        ready, memory = row.median("ready_s"), row.median("memory_mib")
+        print(f"start, {label}: ready after {ready:.2f} s, {memory:.1f} MiB", flush=True)
+    results.tables.append(table)
+    for figure, title, unit in (
+        ("ready_s", "From start to ready", "s"),
+        ("memory_mib", "Memory when idle", "MiB"),
+    ):
+        points = zip(sizes, (row.median(figure) for row in table.rows), strict=False)
+        line = [(float(x), y) for x, y in points if y is not None]
+        results.curves.append(Curve(f"start-{figure}", title, "routes", unit, {"Siger": line}))
+
+
 def _tell(label: str, line: list[tuple[float, float]], grown: float | None) -> None:
     shown = "void" if grown is None else f"x {grown:.2f}"
     print(f"{label:48}{shown:>8}   {'  '.join(f'{y:.1f}' for _, y in line)} µs", flush=True)
@@ -116,8 +171,8 @@ def main() -> int:
     available = sorted(os.sched_getaffinity(0))
     try:
         load = Load(find_wrk(), options.seconds, options.rounds, available[0], available[-1])
-        for name, measure in (("routes", routes), ("endpoints", endpoints)):
-            if name in parts:
+        for measure in (start, services, routes, endpoints):
+            if measure.__name__ in parts:
                 measure(options, load, results)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -172,6 +172,8 @@ def run_siger(children: Children, name: str, config: dict[str, Any], core: int) 
     file.write_text(json.dumps(config, indent=1))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGER_")}
     environment["PYTHONPATH"] = str(ROOT)
+    # As installed: modules are compiled once, not at every start.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     argv = [sys.executable, "-m", "siger_gateway", "serve", "--config", file]
     return children.start(name, argv, core=core, environment=environment)
 
