@@ -48,8 +48,8 @@ def _table(table: Table) -> str:
     main = "cpu_us" if "cpu_us" in shown else shown[0] if shown else ""
     head = ["", *(COLUMNS[name] for name in shown), f"x {peer}"]
     lines = [f"### {table.title}", "", _line(head), _line(["---", *["--:"] * (len(head) - 1)])]
-    for row in sorted(table.rows, key=lambda one: one.median(main) or float("inf")):
-        lines.append(_line(_cells(row, table, shown, peer, main)))
+    rows = sorted(table.rows, key=lambda one: one.median(main) or float("inf"))
+    lines += [_line(_cells(row, table, shown, peer, main)) for row in rows]
     notes = [f"{row.contender}: {row.note}." for row in table.rows if row.note and not row.errors]
     return "\n".join([*lines, *(["", "\n".join(notes)] if notes else [])])
 
