@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
 import platform
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -37,6 +39,10 @@ from benchmarks.servers import (
 COMPILED = ROOT / "build" / "compiled"
 """What ``make compiled`` makes; a contender of its own if it is there."""
 
+
+STEADY = (0.5, 0.8)
+"""Shares of Siger's own saturation at which latencies are compared."""
+STEADY_CONNECTIONS = 128
 
 READY = 5.0
 """Seconds that a contender has to answer for the first time, once it listens."""
@@ -258,6 +264,53 @@ def run_workload(
     return table
 
 
+def run_steady(
+    share: float, rate: float, options: argparse.Namespace, setup: Setup, load_core: int
+) -> Table:
+    """Every contender alone, under the same constant rate.
+
+    :param rate: requests per second at which Siger is saturated, of which ``share`` come.
+    """
+    title = f"At a constant {share:.0%} of what Siger can do: {rate * share:,.0f} requests/s"
+    table = Table(f"steady-{share * 100:.0f}", title)
+    for each in contenders():
+        if each.plain is None or (options.contenders and each.name not in options.contenders):
+            continue
+        row = Row(each.name)
+        table.rows.append(row)
+        with Children(setup.children.directory) as children:
+            (port,) = free_ports(1)
+            try:
+                one = Running(each.plain(replace(setup, children=children), port), port, row)
+                probe(one, WORKLOADS[0])
+                for _ in range(options.rounds):
+                    _steady_round(one, rate * share, options.seconds, children, load_core)
+            except (ProcessError, OSError, http.client.HTTPException) as error:
+                _void(row, error)
+    return table
+
+
+def _steady_round(
+    running: Running, rate: float, seconds: int, children: Children, core: int
+) -> None:
+    words = [str(running.port), str(rate), str(seconds), str(STEADY_CONNECTIONS)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before, began = running.child.cpu_seconds(), perf_counter()
+    argv: list[str | Path] = [sys.executable, "-m", "benchmarks.steady", *words]
+    load = children.start("steady", argv, core=core, environment=environment)
+    try:
+        load.popen.wait(seconds + 15)
+    except subprocess.TimeoutExpired:
+        raise ProcessError(f"steady: still running\n{load.output_end()}") from None
+    lines = [one for one in load.output.read_text().splitlines() if one.startswith("RESULT ")]
+    if not lines:
+        raise ProcessError(f"steady: no result\n{load.output_end()}")
+    found = json.loads(lines[0].removeprefix("RESULT "))
+    running.row.errors += found.pop("errors")
+    found["busy"] = (running.child.cpu_seconds() - before) / (perf_counter() - began)
+    running.row.rounds.append(found)
+
+
 def _void(row: Row, error: Exception) -> None:
     row.errors += 1
     row.note = str(error) or repr(error)
@@ -278,6 +331,20 @@ def show(table: Table) -> None:
             f"{row.contender:16}{cpu:9.1f}{ratio or 0:9.2f}{row.median('rate_per_s') or 0:9,.0f}"
             f"{row.median('p50_ms') or 0:8.2f}{row.median('p99_ms') or 0:8.2f}"
             f"{row.median('memory_mib') or 0:7.0f}"
+        )
+
+
+def show_steady(table: Table) -> None:
+    """The table as text, the quickest first."""
+    print(f"\n{table.title}\n{'':16}{'p50 ms':>9}{'p99 ms':>9}{'p99.9 ms':>9}{'busy':>7}")
+    for row in sorted(table.rows, key=lambda one: one.median("p99_ms") or 1e9):
+        if row.errors:
+            print(f"{row.contender:16}void: {row.errors} errors. {row.note.splitlines()[:1]}")
+            continue
+        times = [row.median(name) or 0 for name in ("p50_ms", "p99_ms", "p999_ms")]
+        print(
+            f"{row.contender:16}{times[0]:9.2f}{times[1]:9.2f}{times[2]:9.2f}"
+            f"{row.median('busy') or 0:7.0%}"
         )
 
 
@@ -304,6 +371,17 @@ def run(options: argparse.Namespace) -> Results:
                 table = run_workload(workload, options, setup, wrk, cores[-1])
                 results.tables.append(table)
                 show(table)
+        saturated = {
+            row.contender: row.median("rate_per_s")
+            for table in results.tables
+            if table.name == "small"
+            for row in table.rows
+        }.get("siger")
+        if saturated and (options.only is None or "steady" in options.only):
+            for share in STEADY:
+                table = run_steady(share, saturated, options, setup, cores[-1])
+                results.tables.append(table)
+                show_steady(table)
     return results
 
 
@@ -315,7 +393,7 @@ def main() -> int:
     """Exit status: 0, 1 if a row of Siger's is void or nothing was measured, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     names = ",".join(one.name for one in WORKLOADS)
-    parser.add_argument("--only", type=_names, metavar="NAMES", help=f"some of {names}")
+    parser.add_argument("--only", type=_names, metavar="NAMES", help=f"some of {names},steady")
     parser.add_argument("--contenders", type=_names, metavar="NAMES", help="such as siger,nginx")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each contender")
     parser.add_argument("--seconds", type=int, default=3, help="length of a round")

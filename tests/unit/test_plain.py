@@ -21,7 +21,7 @@ REQUEST = (
     b"User-Agent: curl/8.5.0\r\n"
     b"Accept: */*\r\n"
     b"Connection: keep-alive\r\n"
-    b"X-Note: caf\xe9 and\ttabs\r\n"
+    b"X-Note: \xe9t\xe9 and\ttabs\r\n"
     b"Content-Length: 11\r\n\r\nhello world"
 )
 RESPONSE = (
