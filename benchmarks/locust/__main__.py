@@ -1,4 +1,4 @@
-"""``make locust``: a profile, headless, against HOST or a ``siger_gateway dev`` of its own.
+"""``make locust``: a profile, headless, against ``--host`` or a ``siger_gateway dev`` of its own.
 
 Prints Locust's summary, writes an HTML report, and ends with the thresholds' exit code. What this
 program does not know is handed on to Locust: ``--web-port``, ``--max-p99`` …
@@ -73,6 +73,13 @@ def locust(options: argparse.Namespace, host: str, more: Sequence[str]) -> int:
         return child.wait()
 
 
+def _url(text: str) -> str:
+    # HOST is also what some shells call the machine.
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL, such as https://api.example.com")
+    return text
+
+
 def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.locust",
@@ -80,8 +87,7 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
         epilog="Further options are Locust's, or the suite's: locust -f benchmarks/locust/mixed.py "
         "--help has them all.",
     )
-    host = os.environ.get("HOST", "")
-    parser.add_argument("--host", default=host, help="URL; default: HOST, or an own dev gateway")
+    parser.add_argument("--host", type=_url, help="default: a dev gateway of its own")
     parser.add_argument("--profile", choices=PROFILES, default="mixed", help="%(default)s")
     parser.add_argument("--seconds", type=int, default=30, help="%(default)s")
     parser.add_argument("--users", type=int, default=20, help="at the same time; %(default)s")
