@@ -27,8 +27,8 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test test-unit fuzz campaign audit check format bench-quick locust profile \
-	compiled test-compiled wheel clean
+.PHONY: help install run test test-unit fuzz campaign audit check format bench bench-quick locust \
+	profile compiled test-compiled wheel clean
 
 help: ## this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -73,6 +73,13 @@ format: $(DEV_STAMP) ## put the code into its format, fix what can be fixed
 bench-quick: $(DEV_STAMP) ## CPU per proxied request beside nginx, in under a minute
 	@exec $(PY) -m benchmarks.quick $(BENCH_ARGS)
 
+bench: $(BENCH_STAMP) compiled ## Siger beside its peers, under every workload: docs/performance.md; half an hour
+	@$(PY) tests/install_servers.py
+	@$(PY) -m benchmarks.compare $(BENCH_ARGS)
+	@$(PY) -m benchmarks.jobs
+	@$(PY) -m benchmarks.growth
+	@$(PY) -m benchmarks.report
+
 locust: $(BENCH_STAMP) ## a load suite with thresholds (HOST=https://... for a deployment)
 	@exec $(PY) -m benchmarks.locust $(if $(HOST),--host '$(HOST)') $(LOCUST_ARGS)
 
@@ -84,6 +91,7 @@ compiled: $(DEV_STAMP) ## build/compiled: the same code, its hot path compiled b
 	@mkdir -p build/compiled
 	@git ls-files -z | xargs -0 cp --parents --update --target-directory=build/compiled
 	@ln -sfn ../../.cache build/compiled/.cache
+	@find build/compiled -name '*.so' -delete
 	@cd build/compiled && SIGER_COMPILE=1 ../../$(PY) setup.py --quiet build_ext --inplace
 
 test-compiled: compiled ## all tests, on the compiled code

