@@ -3,6 +3,8 @@
 job         what a client may submit, and the ids (pure)
 status      the states of a job, the events that move it, what of them is legal (pure)
 ownership   whose jobs somebody may see and cancel (pure)
+moments     timestamps, read and written (pure)
+wire        the short way through nats-py, for requests and for reading the stream
 connection  one NATS connection that is made again for as long as the process lives
 stream      the subjects, the settings of the stream, reading one job's history
 queue       submitting and cancelling: one publish, one acknowledgement
