@@ -103,6 +103,12 @@ class Request(Message):
         self.content_length: int | None = 0
         self.upgrade: bytes | None = None
 
+    def replace(self, name: bytes, value: bytes) -> None:
+        """Another value for the fields of this name: the one way to change what is forwarded."""
+        self.fields[name] = value
+        self.headers = [(key, value if key == name else old) for key, old in self.headers]
+        self.lines = None  # they say something else now
+
     @property
     def has_body(self) -> bool:
         return self.content_length != 0

@@ -303,7 +303,8 @@ class RequestParser:
             value = fields[b"content-length"]
             request.content_length = length = int(value)
             if value[0] == ZERO and len(value) > 1:
-                _without_leading_zeros(request, b"%d" % length)
+                # They are valid, but there are servers that read octal.
+                request.replace(b"content-length", b"%d" % length)
             if length > self.body_limit:
                 raise ProtocolError("body_too_large", f"The limit is {self.body_limit} bytes.")
         elif b"transfer-encoding" in fields:
@@ -367,14 +368,6 @@ class RequestParser:
             self._seen_host = hosts[0]  # a connection nearly always names the same one
         elif not request.http10:
             raise ProtocolError("bad_request", "The Host field is missing.")
-
-
-def _without_leading_zeros(request: Request, length: bytes) -> None:
-    """Rewrites Content-Length: zeros before it are valid, but there are servers that read octal."""
-    request.fields[b"content-length"] = length
-    request.headers = [
-        (name, length if name == b"content-length" else value) for name, value in request.headers
-    ]
 
 
 def _upgrade_of(request: Request) -> bytes | None:

@@ -27,9 +27,5 @@ def ends_here(request: Request) -> bool:
         return False
     if int(left) == 0:
         return True
-    fewer = b"%d" % (int(left) - 1)
-    request.fields[b"max-forwards"] = fewer
-    request.headers = [
-        (name, fewer if name == b"max-forwards" else value) for name, value in request.headers
-    ]
+    request.replace(b"max-forwards", b"%d" % (int(left) - 1))
     return False

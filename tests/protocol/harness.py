@@ -24,7 +24,7 @@ class Scripted:
 
     port: int = 0
     seen: list[bytes] = field(default_factory=list)
-    """Every request, byte for byte, but for sentinels."""
+    """Every request, byte for byte but for the case of names, without sentinels."""
     answers: list[tuple[bytes, bool]] = field(default_factory=list)
     early: bool = False
     """Answers before the body of a request has come, and never reads it."""
@@ -81,7 +81,7 @@ class Scripted:
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         """One request and its answer; False when the connection is to be closed."""
-        head = await reader.readuntil(b"\r\n\r\n")
+        head = with_lower_names(await reader.readuntil(b"\r\n\r\n"))
         if head.split(b" ", 2)[1] == SENTINEL:
             self.sentinel_on = number
             writer.write(
@@ -109,7 +109,7 @@ Ends = tuple[RunningGateway, Scripted]
 
 
 async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
-    """The raw bytes of a request's body. The gateway writes names in lower case."""
+    """The raw bytes of a request's body. ``head`` has its names in lower case."""
     _, mark, rest = head.partition(b"\r\ncontent-length: ")
     if mark:
         return await reader.readexactly(int(rest.partition(b"\r\n")[0]))
@@ -128,6 +128,18 @@ async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
         raw += line
         if line == b"\r\n":
             return raw
+
+
+def with_lower_names(message: bytes) -> bytes:
+    """A message with its names in lower case, those of 1xx responses before it too. In which case
+    the gateway writes a name is its own affair (RFC 9110 section 5.1)."""
+    head, mark, rest = message.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    parts = [line.partition(b":") for line in lines]
+    head = b"\r\n".join([first, *(name.lower() + colon + value for name, colon, value in parts)])
+    if mark and first.startswith(b"HTTP/1.1 1"):
+        rest = with_lower_names(rest)
+    return head + mark + rest
 
 
 async def sentinel(gateway: RunningGateway) -> None:
@@ -169,7 +181,7 @@ def without_added_to_response(raw: bytes, version: bytes) -> bytes:
 
     :param version: of the service's answer, for ``Via`` (RFC 9110 section 7.6.3).
     """
-    lines = raw.split(b"\r\n")
+    lines = with_lower_names(raw).split(b"\r\n")
     added = (b"x-request-id: ", b"via: %b siger" % version)
     kept = [line for line in lines if not line.startswith(added)]
     if len(kept) == len(lines) - 2 and b"connection: close" in kept:
