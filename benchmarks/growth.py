@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.growth_load import Load, add_line, grow, ratio
-from benchmarks.growth_proxies import PROXIES, Kind, Shape
+from benchmarks.growth_proxies import PROXIES, SIGER, Kind, Proxy, Shape, listening_ports
 from benchmarks.growth_services import start_default, start_with_routes, watch
 from benchmarks.load import NoWrk, find_wrk
-from benchmarks.processes import ProcessError, free_ports
+from benchmarks.processes import ProcessError
 from benchmarks.results import Curve, Figures, Results, Row, Table
 from benchmarks.servers import ROOT
 
@@ -33,7 +33,7 @@ ROUTES = (10, 100, 1_000, 10_000)
 ENDPOINTS = (2, 10, 100, 1_000)
 SERVICES = (1, 10, 100, 1_000)
 KINDS: tuple[Kind, ...] = ("exact", "prefix", "template")
-POLICIES = ("round_robin", "least_connections", "p2c")
+POLICIES = ("round_robin", "least_connections")
 REGEX_ROUTES = 1_000
 """Templates are regular expressions to nginx and HAProxy, which try one after the other: with
 10,000 a request takes them a millisecond, and nobody waits for that."""
@@ -41,15 +41,14 @@ REGEX_ROUTES = 1_000
 
 def routes(options: argparse.Namespace, load: Load, results: Results) -> None:
     """CPU per request over the number of routes, a curve for each kind of route."""
-    ports = free_ports(2)
+    ports = listening_ports(2)
     ratios = Table("growth-routes", "CPU per request: the most routes to the fewest")
     for kind in KINDS:
         curve = Curve(f"routes-{kind}", f"Routes: {kind}", "routes", "CPU per request, µs")
         results.curves.append(curve)
         for proxy in PROXIES:
-            sizes = [n for n in ROUTES if proxy.name == "Siger" or _feasible(kind, n)]
-            if options.largest:
-                sizes = [sizes[0], sizes[-1]]
+            sizes = [n for n in ROUTES if proxy is SIGER or _feasible(kind, n)]
+            sizes = _measured(sizes, options, proxy)
             shapes = [(n, Shape(kind, n, ports)) for n in sizes]
             rows = grow(proxy, f"{proxy.name}, {kind}", shapes, load)
             add_line(curve, proxy.name, sizes, rows)
@@ -64,10 +63,16 @@ def _feasible(kind: Kind, count: int) -> bool:
     return kind != "template" or count <= REGEX_ROUTES
 
 
+def _measured(sizes: list[int], options: argparse.Namespace, proxy: Proxy) -> list[int]:
+    """Those of the sizes that are measured: of the others' curves, fewer points are enough."""
+    if options.largest:
+        return [sizes[0], sizes[-1]]
+    return sizes if proxy is SIGER or len(sizes) < 4 else [sizes[0], *sizes[2:]]
+
+
 def endpoints(options: argparse.Namespace, load: Load, results: Results) -> None:
     """CPU per request over the number of endpoints, a curve for each policy."""
-    ports = free_ports(ENDPOINTS[-1])
-    sizes = [ENDPOINTS[0], ENDPOINTS[-1]] if options.largest else list(ENDPOINTS)
+    ports = listening_ports(ENDPOINTS[-1])
     ratios = Table("growth-endpoints", "CPU per request: the most endpoints to the fewest")
     for policy in POLICIES:
         title = f"Endpoints: {policy}"
@@ -76,6 +81,7 @@ def endpoints(options: argparse.Namespace, load: Load, results: Results) -> None
         for proxy in PROXIES:
             if policy not in proxy.policies:
                 continue
+            sizes = _measured(list(ENDPOINTS), options, proxy)
             shapes = [(n, Shape("prefix", 10, ports[:n], policy)) for n in sizes]
             rows = grow(proxy, f"{proxy.name}, {policy}", shapes, load)
             add_line(curve, proxy.name, sizes, rows)
@@ -174,6 +180,7 @@ def main() -> int:
         for measure in (start, services, routes, endpoints):
             if measure.__name__ in parts:
                 measure(options, load, results)
+                results.write(options.out)  # also if the next one fails
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.growth_proxies import Proxy, Shape, start_backend
+from benchmarks.growth_proxies import Proxy, Shape, listening_ports, start_backend
 from benchmarks.load import Wrk, run_load
-from benchmarks.processes import Child, Children, ProcessError, free_ports
+from benchmarks.processes import Child, Children, ProcessError
 from benchmarks.results import Curve, Row, Table
 
 CONNECTIONS = 64
@@ -49,7 +49,7 @@ def grow(proxy: Proxy, label: str, shapes: Sequence[tuple[int, Shape]], load: Lo
 
     :param shapes: each with the size that it stands for.
     """
-    ports = free_ports(len(shapes))
+    ports = listening_ports(len(shapes))
     with (
         tempfile.TemporaryDirectory(prefix="siger-growth-") as directory,
         Children(Path(directory)) as children,
