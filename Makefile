@@ -89,7 +89,7 @@ profile: $(BENCH_STAMP) ## flame graph of the gateway under load, in build/profi
 # A copy of the checkout, so that what was compiled is never taken for the source beside it.
 compiled: $(DEV_STAMP) ## build/compiled: the same code, its hot path compiled by mypyc; needs a C compiler
 	@mkdir -p build/compiled
-	@git ls-files -z | xargs -0 cp --parents --update --target-directory=build/compiled
+	@git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --update --target-directory=build/compiled
 	@ln -sfn ../../.cache build/compiled/.cache
 	@find build/compiled -name '*.so' -delete
 	@cd build/compiled && SIGER_COMPILE=1 ../../$(PY) setup.py --quiet build_ext --inplace

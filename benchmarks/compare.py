@@ -29,16 +29,13 @@ from benchmarks.results import Results, Row, Table
 from benchmarks.servers import (
     ROOT,
     Setup,
+    builds,
     nginx_binary,
     siger,
     start_any_nginx,
     start_file_backend,
     tokens,
 )
-
-COMPILED = ROOT / "build" / "compiled"
-"""What ``make compiled`` makes; a contender of its own if it is there."""
-
 
 STEADY = (0.5, 0.8)
 """Shares of Siger's own saturation at which latencies are compared."""
@@ -138,11 +135,8 @@ def _siger(name: str, code: Path) -> Contender:
 
 def contenders() -> list[Contender]:
     """Those that there are on this machine."""
-    found = [_siger("siger", ROOT)]
-    if any(COMPILED.glob("*.so")):
-        found.append(_siger("siger-compiled", COMPILED))
     return [
-        *found,
+        *(_siger(name, code) for name, code in builds().items()),
         Contender(
             "nginx",
             lambda setup, port: start_any_nginx(setup, port, guarded=False),

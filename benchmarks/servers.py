@@ -18,6 +18,9 @@ USERS = 32
 
 ROOT = Path(__file__).resolve().parent.parent
 
+COMPILED = ROOT / "build" / "compiled"
+"""What ``make compiled`` makes: a contender of its own if it is there."""
+
 BODY = json.dumps(
     {
         "id": "0190a5f2-7c4e-7b1a-9d3e-3f2b8c6d1e90",
@@ -107,6 +110,14 @@ class Contender:
 
     name: str
     start: Callable[[Setup, int], Child]
+
+
+def builds() -> dict[str, Path]:
+    """Siger as it is and, if it has been made, the compiled one: name -> folder of the code."""
+    found = {"siger": ROOT}
+    if any(COMPILED.glob("*.so")):
+        found["siger-compiled"] = COMPILED
+    return found
 
 
 def nginx_binary() -> Path:

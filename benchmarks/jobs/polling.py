@@ -10,6 +10,7 @@ from benchmarks.jobs.fill import fill, job_id
 from benchmarks.jobs.load import Bench, load, turns
 from benchmarks.processes import free_ports
 from benchmarks.results import Row, Table
+from benchmarks.servers import builds
 
 JOBS = 10_000
 """Jobs that are polled in turn."""
@@ -19,22 +20,25 @@ WARM_UP = 1
 
 def polling(bench: Bench) -> Table:
     """requests/s and CPU per request of both."""
-    siger, nginx = Row("siger"), Row("nginx")
+    nginx = Row("nginx")
     title = f"Status of one of {JOBS:,} jobs, beside nginx with a static file of the same size"
-    table = Table("job-polling", title, [siger, nginx])
     asyncio.run(_fill(bench))
-    siger_port, nginx_port = free_ports(2)
+    ours = builds()
+    nginx_port, *ports = free_ports(1 + len(ours))
     children, core = bench.children, bench.cores[0]
-    gateway = servers.start_siger(children, siger_port, bench.nats_port, core, STREAM)
-    gateway.wait_for_port(siger_port)
-    body = servers.answer(siger_port, f"/api/v1/jobs/{job_id(JOBS)}")
+    running = []
+    for (name, code), port in zip(ours.items(), ports, strict=True):
+        gateway = servers.start_siger(children, port, bench.nats_port, core, STREAM, name, code)
+        gateway.wait_for_port(port)
+        body = servers.answer(port, f"/api/v1/jobs/{job_id(JOBS)}")
+        running.append((Row(name), gateway, port))
     server = servers.start_nginx(children, bench.nginx, nginx_port, core, body)
     server.wait_for_port(nginx_port)
     paths = children.directory / "paths.txt"
     # A step that shares no factor with the number of jobs: all of them, in a mixed order.
     numbers = (7919 * each % JOBS + 1 for each in range(JOBS))
     paths.write_text("".join(f"/api/v1/jobs/{job_id(each)}\n" for each in numbers))
-    running = [(siger, gateway, siger_port), (nginx, server, nginx_port)]
+    running.append((nginx, server, nginx_port))
     for _, child, port in running:
         load(bench, child, port, "poll.lua", str(paths), Row("warm-up"), WARM_UP)
     for number in range(bench.rounds):
@@ -45,7 +49,7 @@ def polling(bench: Bench) -> Table:
             print(f"polling {row.contender:8} {rate:8,.0f}/s {cpu:6.1f} µs", file=sys.stderr)
     for _, child, _ in running:
         child.stop()
-    return table
+    return Table("job-polling", title, [row for row, _, _ in running])
 
 
 async def _fill(bench: Bench) -> None:

@@ -62,9 +62,20 @@ def start_nats(children: Children, port: int, core: int) -> Child:
     return child
 
 
-def start_siger(children: Children, port: int, nats_port: int, core: int, stream: str) -> Child:
-    """The gateway as it is by default, with jobs."""
-    config = children.directory / "siger.yaml"
+def start_siger(
+    children: Children,
+    port: int,
+    nats_port: int,
+    core: int,
+    stream: str,
+    name: str = "siger",
+    code: Path = ROOT,
+) -> Child:
+    """The gateway as it is by default, with jobs.
+
+    :param name: and ``code``: one of ``benchmarks.servers.builds``.
+    """
+    config = children.directory / f"{name}.yaml"
     settings = {
         "port": f"127.0.0.1:{port}",
         "consul_address": "",
@@ -77,10 +88,10 @@ def start_siger(children: Children, port: int, nats_port: int, core: int, stream
     }
     config.write_text(json.dumps(settings, indent=2))  # JSON is YAML
     return children.start(
-        "siger",
+        name,
         [sys.executable, "-m", "siger_gateway", "serve", "--config", config],
         core=core,
-        environment=environment(),
+        environment=environment(PYTHONPATH=str(code)),
     )
 
 

@@ -11,6 +11,7 @@ from benchmarks.jobs import servers
 from benchmarks.jobs.load import Bench, finish, load, turns
 from benchmarks.processes import Child, free_ports
 from benchmarks.results import Row, Table
+from benchmarks.servers import builds
 
 PATH = "/api/v1/jobs"
 WARM_UP = 2
@@ -25,21 +26,21 @@ class Submission:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         title = f"Job submission, {bench.connections} at a time, confirmed by JetStream (files)"
-        self._rows = {name: Row(name) for name in ("siger", "fastapi", "raw")}
+        self._rows = {name: Row(name) for name in (*builds(), "fastapi", "raw")}
         self.table = Table("job-submission", title, list(self._rows.values()))
 
     def run(self) -> Table:
         bench = self._bench
-        siger, fastapi = free_ports(2)
-        core = bench.cores[0]
-        children = bench.children
+        children, nats_port, core = bench.children, bench.nats_port, bench.cores[0]
+        ours = builds()
+        port, *ports = free_ports(1 + len(ours))
         running = {
-            "siger": (servers.start_siger(children, siger, bench.nats_port, core, "jobs"), siger),
-            "fastapi": (
-                servers.start_fastapi(children, fastapi, bench.nats_port, core, "peer"),
-                fastapi,
-            ),
+            "fastapi": (servers.start_fastapi(children, port, nats_port, core, "peer"), port)
         }
+        for (name, code), port in zip(ours.items(), ports, strict=True):
+            # A stream for each: a gateway reads all of its own.
+            started = servers.start_siger(children, port, nats_port, core, name, name, code)
+            running[name] = (started, port)
         for child, port in running.values():
             child.wait_for_port(port)
         for child, port in running.values():

@@ -19,7 +19,8 @@ from typing import Final
 import orjson
 
 from siger_gateway.api import query
-from siger_gateway.api.jobs import PATH, job_document
+from siger_gateway.api.documents import job_document
+from siger_gateway.api.jobs import PATH
 from siger_gateway.errors import GatewayError
 from siger_gateway.http1.message import Request
 from siger_gateway.http1.tornado import TornadoConsumer

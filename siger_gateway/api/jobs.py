@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import orjson
 from tornado.iostream import StreamClosedError
 
 from siger_gateway.api import query
+from siger_gateway.api.documents import FRAMES, job_document
 from siger_gateway.api.handler import ApiHandler
 from siger_gateway.api.openapi import OpenApiHandler
 from siger_gateway.errors import GatewayError
@@ -30,17 +30,12 @@ from siger_gateway.jobs.status import (
     MESSAGES,
     QUEUED,
     STATUSES,
-    Event,
     JobState,
 )
 
 PATH: Final = "/api/v1/jobs"
 HEARTBEAT: Final = 15.0
 """Seconds of silence after which an event stream gets a comment, so that nobody closes it."""
-FRAMES: Final = 64
-"""Events that are kept as they were sent, for the next one who is sent them."""
-FRAME_BYTES: Final = 16 * 1024
-"""Bytes of such a frame at most: results may be long."""
 RETRY: Final = 2000
 """Milliseconds after which a client should come back to an event stream that ended early."""
 
@@ -210,7 +205,7 @@ class JobEventsHandler(_JobsEndpoint):
             with contextlib.suppress(StreamClosedError):
                 async with contextlib.aclosing(events):
                     async for news in events:
-                        frames = [_frames.of(job_id, event) for event in news]
+                        frames = [FRAMES.of(job_id, event) for event in news]
                         # Past the handler's own buffers; waits for a client that reads slowly.
                         await connection.write(b"".join(frames) or b": still here\n\n")
 
@@ -222,70 +217,3 @@ class JobEventsHandler(_JobsEndpoint):
         if job is None or after > job.event_seq:
             return 0  # not an id of this job's events: tell everything
         return None if job.is_terminal and after == job.event_seq else after
-
-
-def job_document(job: JobState) -> dict[str, Any]:
-    """A job as clients see it, without ``result`` and ``error``; what is not known is left out."""
-    timestamp = moments.write(job.timestamp)
-    is_new = job.submitted_at == job.timestamp
-    document: dict[str, Any] = {
-        "job_id": job.job_id,
-        "status": job.status,
-        "timestamp": timestamp,
-        "message": job.message or MESSAGES[job.status],
-        "type": job.type,
-        **({"user_id": job.user_id} if job.user_id else {}),
-        "name": job.name,
-        "priority": job.priority,
-        "tags": list(job.tags),
-        "submitted_at": timestamp if is_new else moments.write(job.submitted_at),
-    }
-    _add(document, job)
-    return document
-
-
-def _frame(job_id: str, event: Event) -> bytes:
-    """One event on the wire (HTML standard, section 9.2.6); JSON holds no line breaks."""
-    document: dict[str, Any] = {
-        "job_id": job_id,
-        "status": event.status,
-        "timestamp": moments.write(event.timestamp),
-        "message": event.message or MESSAGES[event.status],
-    }
-    _add(document, event)
-    if event.details:
-        document.update(orjson.loads(event.details))
-    return b"id: %d\ndata: %s\n\n" % (event.seq, orjson.dumps(document))
-
-
-class _Frames:
-    """The last events as frames: those who follow a job are all told the same."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Event, bytes]] = {}
-
-    def of(self, job_id: str, event: Event) -> bytes:
-        known = self._known.get(id(event))  # which is not another one's as long as it is held
-        if known is not None:
-            return known[1]
-        if len(self._known) >= FRAMES:
-            self._known.clear()
-        frame = _frame(job_id, event)
-        if len(frame) <= FRAME_BYTES:
-            self._known[id(event)] = (event, frame)
-        return frame
-
-
-_frames: Final = _Frames()
-
-
-def _add(document: dict[str, Any], source: JobState | Event) -> None:
-    """The fields that jobs and events may have or not have."""
-    if source.progress is not None:
-        document["progress"] = source.progress
-    if source.worker:
-        document["worker"] = source.worker
-    if source.started_at is not None:
-        document["started_at"] = moments.write(source.started_at)
-    if source.ended_at is not None:
-        document["ended_at"] = moments.write(source.ended_at)
