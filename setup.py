@@ -14,9 +14,9 @@ VERSION = next(
 
 
 COMPILED = (
-    *("http1/headers", "http1/message", "http1/plain", "http1/reply", "http1/timeouts"),
+    *("http/headers", "http/message", "http1/plain", "http/reply", "http/timeouts"),
     *("http1/request_parser", "http1/response_parser", "http1/server", "http1/client"),
-    *("http1/tornado", "api/direct", "api/documents", "jobs/moments", "jobs/ownership"),
+    *("http/tornado", "api/direct", "api/documents", "jobs/moments", "jobs/ownership"),
     *("filters/filter", "filters/chain", "filters/gcra", "filters/rate_limit_fields"),
     *("filters/rate_limit", "filters/authenticate", "filters/tokens", "telemetry/metrics"),
     *("telemetry/access_log", "telemetry/redact", "proxy/route"),

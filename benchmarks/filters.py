@@ -23,8 +23,8 @@ from siger_gateway.filters.filter import Call
 from siger_gateway.filters.forward_auth import ForwardAuth
 from siger_gateway.filters.headers import add_missing, security_headers
 from siger_gateway.filters.networks import Networks, address_of
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request
 from siger_gateway.telemetry.redact import redact_target
 
 NO_STREAM: Any = None  # this filter looks at the address alone

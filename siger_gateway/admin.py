@@ -15,8 +15,8 @@ from tornado.web import Application
 from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.config.check_policies import is_loopback
 from siger_gateway.config.schema import Config
-from siger_gateway.http1.listener import Listener
-from siger_gateway.http1.server import ServerLimits
+from siger_gateway.http.connection import ServerLimits
+from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.compile import Compiler
 from siger_gateway.proxy.dispatch import Dispatcher

@@ -34,12 +34,12 @@ from siger_gateway.discovery.consul import ConsulWatcher
 from siger_gateway.discovery.register import Probe, Registrar
 from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
 from siger_gateway.guard import Guard
-from siger_gateway.http1.listener import Listener
-from siger_gateway.http1.server import ServerLimits
-from siger_gateway.http1.timeouts import Ticker
-from siger_gateway.http1.tornado import Endpoints
+from siger_gateway.http.connection import ServerLimits
+from siger_gateway.http.timeouts import Ticker
+from siger_gateway.http.tornado import Endpoints
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue
+from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.compile import Compiler
 from siger_gateway.proxy.dispatch import Dispatcher

@@ -17,7 +17,7 @@ from siger_gateway.filters.forward_auth import Answer, ForwardAuth
 from siger_gateway.filters.jwks_fetch import fetching
 from siger_gateway.filters.key_set import KeySet
 from siger_gateway.filters.rate_limit import Limits
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 from siger_gateway.upstream.cluster import Cluster
 from siger_gateway.upstream.fetch import fetch
 

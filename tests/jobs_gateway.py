@@ -21,15 +21,15 @@ from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.jobs import jobs_routes
 from siger_gateway.config.schema import JobsConfig, LimitsConfig
 from siger_gateway.errors import GatewayError
-from siger_gateway.http1.listener import Listener
-from siger_gateway.http1.message import ProtocolError, Request
-from siger_gateway.http1.reply import send_problem
-from siger_gateway.http1.server import ServerLimits
-from siger_gateway.http1.stream import DownstreamStream
-from siger_gateway.http1.tornado import Caller, Endpoints, TornadoConsumer
+from siger_gateway.http.connection import ServerLimits
+from siger_gateway.http.message import ProtocolError, Request
+from siger_gateway.http.reply import send_problem
+from siger_gateway.http.stream import DownstreamStream
+from siger_gateway.http.tornado import Caller, Endpoints, TornadoConsumer
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.jobs.worker import Worker
+from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.forwarded import request_id
 from siger_gateway.telemetry.metrics import Metrics
 
@@ -109,7 +109,7 @@ class JobsGateway:
         return self._listener.port
 
     def dispatch(self, request: Request, stream: DownstreamStream) -> TornadoConsumer:
-        """Part of ``http1.stream.Handler``: every request is for the endpoints."""
+        """Part of ``http.stream.Handler``: every request is for the endpoints."""
         identity = request_id(request.fields)
 
         def reject(error: ProtocolError) -> None:

@@ -15,7 +15,7 @@ import orjson
 from tornado.web import HTTPError, RequestHandler
 
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
-from siger_gateway.http1.tornado import Caller, TornadoConsumer
+from siger_gateway.http.tornado import Caller, TornadoConsumer
 
 _REASONS: Final = {
     404: "not_found",

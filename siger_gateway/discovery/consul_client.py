@@ -29,8 +29,8 @@ from siger_gateway.discovery.answers import (
     check_states,
     parse_index,
 )
+from siger_gateway.http.message import Response
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http1.message import Response
 
 CONNECT_TIMEOUT: Final = 2.0
 """Seconds to connect to the agent, which is on this machine or near it."""

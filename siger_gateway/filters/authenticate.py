@@ -24,8 +24,8 @@ from siger_gateway.filters.filter import Call, Filter, Verdict
 from siger_gateway.filters.forward_auth import ForwardAuth
 from siger_gateway.filters.identity import Identity
 from siger_gateway.filters.key_set import KeyMissing, KeySet
-from siger_gateway.http1.headers import find_all
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import find_all
+from siger_gateway.http.message import Request
 
 Found = Identity | GatewayError | None
 """Who it is, why that cannot be believed, or that nothing has been shown."""

@@ -32,8 +32,8 @@ from siger_gateway.config.policies import CorsConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Call, Filter, Reply, Verdict
 from siger_gateway.filters.headers import VARY
-from siger_gateway.http1.headers import Header, find_all
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import Header, find_all
+from siger_gateway.http.message import Request
 
 CORS_FIELDS: Final = (  # as text, for they become part of a configuration of edits
     "access-control-allow-origin",

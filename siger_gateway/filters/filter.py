@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.headers import VARY, add_missing, merge_vary
 from siger_gateway.filters.identity import Identity
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Request
-from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request
+from siger_gateway.http.stream import DownstreamStream
 
 
 class Call:

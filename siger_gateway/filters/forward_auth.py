@@ -29,7 +29,7 @@ from siger_gateway.filters.claims import is_name
 from siger_gateway.filters.filter import Call
 from siger_gateway.filters.headers import spellings
 from siger_gateway.filters.identity import Identity
-from siger_gateway.http1.headers import HOP_BY_HOP, NEVER_DROPPED, Headers, find_all
+from siger_gateway.http.headers import HOP_BY_HOP, NEVER_DROPPED, Headers, find_all
 
 CAPACITY: Final = 10_000
 """Answers that are remembered: 9 MB where each names a user and two roles (tracemalloc)."""

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Final
 
 from siger_gateway.config.policies import SecurityHeadersConfig
-from siger_gateway.http1.headers import Headers, find_all
+from siger_gateway.http.headers import Headers, find_all
 
 VARY: Final = b"vary"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 
 Means = Literal["jwt", "api_key", "mtls", "forward"]
 

@@ -24,7 +24,7 @@ from math import ceil, floor, inf
 from typing import Final
 
 from siger_gateway.filters.gcra import Outcome
-from siger_gateway.http1.headers import Header
+from siger_gateway.http.headers import Header
 
 GREATEST: Final = 999_999_999_999_999
 """Of an Integer (RFC 9651 section 3.3.1)."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, cast
 
-from siger_gateway.http1.headers import Headers, encode_head
-from siger_gateway.http1.message import ProtocolError, Response
+from siger_gateway.http.headers import Headers, encode_head
+from siger_gateway.http.message import ProtocolError, Response
+from siger_gateway.http.stream import HandedOver
 from siger_gateway.http1.response_parser import ResponseParser
-from siger_gateway.http1.stream import HandedOver
 
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting for a slow service at which the client is no longer read: one read of uvloop."""

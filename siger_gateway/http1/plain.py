@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from siger_gateway.http1.headers import Header, Headers, is_token
+from siger_gateway.http.headers import Header, Headers, is_token
 
 STEERING: Final = frozenset(
     {b"transfer-encoding", b"upgrade", b"expect", b"proxy-connection", b"trailer", b"keep-alive"}

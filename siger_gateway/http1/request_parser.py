@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httptools
 
-from siger_gateway.http1.headers import (
+from siger_gateway.http.headers import (
     MAX_FIELDS,
     STEERING,
     Headers,
@@ -27,7 +27,7 @@ from siger_gateway.http1.headers import (
     is_host,
     is_token,
 )
-from siger_gateway.http1.message import ProtocolError, Request
+from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http1.plain import END_OF_HEAD, NotPlain, fields_of, length_of, request_line
 
 SLASH: Final = ord("/")

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import httptools
 
-from siger_gateway.http1.headers import MAX_FIELDS, STEERING, Headers, find_all
-from siger_gateway.http1.message import ProtocolError, Response
+from siger_gateway.http.headers import MAX_FIELDS, STEERING, Headers, find_all
+from siger_gateway.http.message import ProtocolError, Response
 from siger_gateway.http1.plain import END_OF_HEAD, NotPlain, fields_of, length_of, status_of
 
 MAX_RESPONSE_HEAD: Final = 256 * 1024

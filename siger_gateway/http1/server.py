@@ -8,17 +8,14 @@ Responses therefore leave in the order of their requests (RFC 9112 section 9.3.2
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
-from siger_gateway.http1.headers import STATUS_LINES, Headers, encode_head
-from siger_gateway.http1.message import ProtocolError, Request
+from siger_gateway.http.connection import Acceptor, ServerLimits
+from siger_gateway.http.headers import STATUS_LINES, Headers, encode_head
+from siger_gateway.http.message import ProtocolError, Request
+from siger_gateway.http.stream import Consumer, HandedOver, reset_when_closed
 from siger_gateway.http1.request_parser import RequestParser
-from siger_gateway.http1.stream import Consumer, HandedOver, reset_when_closed
-
-if TYPE_CHECKING:
-    from siger_gateway.http1.listener import Listener
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER: Final = 3.0
@@ -26,21 +23,6 @@ LINGER: Final = 3.0
 lost to a TCP reset (RFC 9112 section 9.6); nginx' lingering_timeout is 5 s."""
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting for a slow client at which its exchange is paused: one read of uvloop."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """Bytes and seconds; see ``config.schema.LimitsConfig``."""
-
-    header_bytes: int
-    body: int
-    header_timeout: float
-    idle_timeout: float
-    connections: int
-    header_count: int
-    body_rate: int = 0
-    """Bytes per second that a request body has to bring on average, with ``idle_timeout`` as its
-    credit; Kestrel and Apache's mod_reqtimeout have such a rule."""
 
 
 class DownstreamConnection(asyncio.Protocol):
@@ -73,7 +55,7 @@ class DownstreamConnection(asyncio.Protocol):
         "scheme",
     )
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Acceptor) -> None:
         limits = listener.limits
         self._listener = listener
         self._parser = RequestParser(limits.header_bytes, limits.body, limits.header_count)

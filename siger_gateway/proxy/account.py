@@ -6,8 +6,8 @@ import time
 from time import perf_counter
 
 from siger_gateway.filters.filter import Call
-from siger_gateway.http1.message import Request
-from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http.message import Request
+from siger_gateway.http.stream import DownstreamStream
 from siger_gateway.telemetry.access_log import AccessLog
 from siger_gateway.telemetry.access_record import AccessRecord
 from siger_gateway.telemetry.metrics import Metrics, RouteStats

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from siger_gateway.config.actions import BODILESS
 from siger_gateway.config.schema import DirectResponseConfig, RedirectConfig, RouteConfig
 from siger_gateway.errors import GatewayError
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import ProtocolError, Request
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.proxy.arrival import Arrival
 from siger_gateway.proxy.edits import Edits
 from siger_gateway.routing.rewrite import Rewrite, TemplateRewrite, path_rewrite

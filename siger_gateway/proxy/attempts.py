@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from siger_gateway.http1.message import Request, Response
+from siger_gateway.http.message import Request, Response
 from siger_gateway.proxy.request_body import RequestBody
 from siger_gateway.proxy.retry import (
     MAX_RETRY_AFTER,

@@ -13,7 +13,7 @@ from siger_gateway.filters.authenticate import Authenticator
 from siger_gateway.filters.chain import Filters, compile_filters, is_guarded
 from siger_gateway.filters.cors import CORS_FIELDS
 from siger_gateway.filters.rate_limit import Limits
-from siger_gateway.http1.timeouts import Ticker, TimeoutQueue
+from siger_gateway.http.timeouts import Ticker, TimeoutQueue
 from siger_gateway.proxy.answer import compile_reply
 from siger_gateway.proxy.edits import compile_edits
 from siger_gateway.proxy.retry import RetryPolicy

@@ -14,9 +14,9 @@ from typing import Final
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.chain import Filters
 from siger_gateway.filters.filter import Call, Reply, Verdict
-from siger_gateway.http1.message import ProtocolError, Request
-from siger_gateway.http1.stream import Consumer, DownstreamStream
-from siger_gateway.http1.tornado import Caller, TornadoConsumer
+from siger_gateway.http.message import ProtocolError, Request
+from siger_gateway.http.stream import Consumer, DownstreamStream
+from siger_gateway.http.tornado import Caller, TornadoConsumer
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.answer import LocalAnswer, Refusal
 from siger_gateway.proxy.arrival import Arrival

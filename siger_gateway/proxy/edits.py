@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from siger_gateway.config import schema
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 
 HYPHEN, UNDERSCORE = b"-", b"_"
 

@@ -17,12 +17,12 @@ from typing import Final
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Call
+from siger_gateway.http.headers import HOP_BY_HOP, Headers, end_to_end
+from siger_gateway.http.message import ProtocolError, Request, Response
+from siger_gateway.http.reply import send_problem
+from siger_gateway.http.stream import DownstreamStream
+from siger_gateway.http.timeouts import TimeoutQueue
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http1.headers import HOP_BY_HOP, Headers, end_to_end
-from siger_gateway.http1.message import ProtocolError, Request, Response
-from siger_gateway.http1.reply import send_problem
-from siger_gateway.http1.stream import DownstreamStream
-from siger_gateway.http1.timeouts import TimeoutQueue
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.attempts import Attempts
 from siger_gateway.proxy.forwarded import (

@@ -15,7 +15,7 @@ from typing import Final
 
 from siger_gateway.filters.headers import IDENTITY_FIELDS, spellings
 from siger_gateway.filters.networks import Networks, address_of
-from siger_gateway.http1.headers import (
+from siger_gateway.http.headers import (
     HOP_BY_HOP,
     NEVER_DROPPED,
     Header,
@@ -23,8 +23,8 @@ from siger_gateway.http1.headers import (
     find_all,
     is_host,
 )
-from siger_gateway.http1.message import Request
-from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http.message import Request
+from siger_gateway.http.stream import DownstreamStream
 from siger_gateway.proxy import forwarded_field
 
 VIA: Final = (b"via", b"1.1 siger")

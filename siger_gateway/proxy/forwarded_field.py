@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from siger_gateway.http1.headers import is_token
+from siger_gateway.http.headers import is_token
 
 Element = dict[bytes, bytes]
 """What one proxy said: lower-case parameter -> value without quotes."""

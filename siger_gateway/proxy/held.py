@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Verdict
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import ProtocolError
-from siger_gateway.http1.stream import Consumer
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import ProtocolError
+from siger_gateway.http.stream import Consumer
 from siger_gateway.proxy.arrival import Arrival
 
 log = logging.getLogger(__name__)

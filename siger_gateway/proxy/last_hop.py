@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from siger_gateway.http1.message import Request
+from siger_gateway.http.message import Request
 
 MAY_END_HERE: Final = frozenset({b"OPTIONS", b"TRACE"})
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from siger_gateway.http.headers import Headers
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http1.headers import Headers
 from siger_gateway.proxy.retry import IDEMPOTENT
 
 REPLAY_LIMIT: Final = 64 * 1024

@@ -11,7 +11,7 @@ from random import random
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from siger_gateway.filters.chain import Filters
-from siger_gateway.http1.timeouts import TimeoutQueue
+from siger_gateway.http.timeouts import TimeoutQueue
 from siger_gateway.proxy.answer import Reply
 from siger_gateway.proxy.edits import Edits
 from siger_gateway.proxy.retry import RetryPolicy

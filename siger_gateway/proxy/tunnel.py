@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from siger_gateway.http1.stream import HandedOver, reset_when_closed
-from siger_gateway.http1.timeouts import TimeoutQueue
+from siger_gateway.http.stream import HandedOver, reset_when_closed
+from siger_gateway.http.timeouts import TimeoutQueue
 
 
 class Side(asyncio.Protocol):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
-from siger_gateway.http1.message import Request
+from siger_gateway.http.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.tls.client import ClientTls
 from siger_gateway.upstream import ewma

@@ -18,9 +18,9 @@ from time import perf_counter
 from typing import Final
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request, Response
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Request, Response
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 
 NOT_CONNECTED: Final = frozenset(

@@ -23,8 +23,8 @@ from struct import unpack
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from siger_gateway.http1.headers import find_all
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import find_all
+from siger_gateway.http.message import Request
 from siger_gateway.upstream.slow_start import WARM
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from siger_gateway.config.schema import HealthCheckConfig
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Response
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Response
 
 if TYPE_CHECKING:
     from siger_gateway.upstream.cluster import Endpoint

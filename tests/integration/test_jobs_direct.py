@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from siger_gateway.api.direct import DirectJobs
-from siger_gateway.http1.tornado import TornadoConsumer
+from siger_gateway.http.tornado import TornadoConsumer
 from siger_gateway.jobs.queue import JobQueue
 from tests.jobs_gateway import JOBS, Answer, JobsGateway, saying, who_says_so
 from tests.nats_server import NatsServer

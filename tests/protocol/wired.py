@@ -7,10 +7,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 from siger_gateway.config.schema import EndpointSpec, MatchConfig, ServiceConfig
+from siger_gateway.http.connection import ServerLimits
+from siger_gateway.http.timeouts import TimeoutQueue
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http1.listener import Listener
-from siger_gateway.http1.server import DownstreamConnection, ServerLimits
-from siger_gateway.http1.timeouts import TimeoutQueue
+from siger_gateway.http1.server import DownstreamConnection
+from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.dispatch import Dispatcher
 from siger_gateway.proxy.retry import RetryPolicy

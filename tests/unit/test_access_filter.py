@@ -14,7 +14,7 @@ from siger_gateway.filters import access as module
 from siger_gateway.filters.access import MAX_KNOWN, access_filter
 from siger_gateway.filters.filter import Call, Filter
 from siger_gateway.filters.networks import Networks, address_of
-from siger_gateway.http1.message import Request
+from siger_gateway.http.message import Request
 
 NO_STREAM: Any = None  # this filter looks at the address alone
 REQUEST = Request(b"GET", b"/", [], True)

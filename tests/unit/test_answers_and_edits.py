@@ -20,8 +20,8 @@ from siger_gateway.config.schema import (
     RouteConfig,
 )
 from siger_gateway.filters.headers import IDENTITY_FIELDS
-from siger_gateway.http1.headers import HOP_BY_HOP, Headers, end_to_end
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import HOP_BY_HOP, Headers, end_to_end
+from siger_gateway.http.message import Request
 from siger_gateway.proxy.answer import compile_reply
 from siger_gateway.proxy.edits import compile_edits
 from siger_gateway.proxy.exchange import NOT_RETURNED

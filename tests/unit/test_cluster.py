@@ -16,8 +16,8 @@ from siger_gateway.config.schema import (
     PoolConfig,
     ServiceConfig,
 )
+from siger_gateway.http.message import Request
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http1.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 from tests.running import BOUND

@@ -18,8 +18,8 @@ from siger_gateway.errors import GatewayError
 from siger_gateway.filters.cors import CORS_FIELDS, cors_filter
 from siger_gateway.filters.filter import Call, Filter, Reply
 from siger_gateway.filters.headers import merge_vary
-from siger_gateway.http1.headers import Headers, find_all
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import Headers, find_all
+from siger_gateway.http.message import Request
 
 NO_STREAM: Any = None  # these filters look at the request alone
 APP = b"https://app.example.com"

@@ -10,9 +10,9 @@ import pytest
 
 import siger_gateway
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS, GatewayError, proxy_status
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Request
-from siger_gateway.http1.reply import send_problem
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request
+from siger_gateway.http.reply import send_problem
 
 
 def asked(target: bytes) -> Request:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
-from siger_gateway.http1.message import Request
+from siger_gateway.http.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.balancer import POLICIES
 from siger_gateway.upstream.cluster import Cluster, Endpoint

@@ -22,8 +22,8 @@ from siger_gateway.filters.forward_auth import (
     digest,
 )
 from siger_gateway.filters.identity import Identity
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request
 
 NO_STREAM: Any = None
 FIELDS = (b"authorization", b"cookie")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given as given_values
 from hypothesis import strategies as st
 
-from siger_gateway.http1.headers import HOP_BY_HOP, Headers, encode_head, end_to_end, is_token
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import HOP_BY_HOP, Headers, encode_head, end_to_end, is_token
+from siger_gateway.http.message import Request
 from siger_gateway.proxy import forwarded, forwarded_field
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,

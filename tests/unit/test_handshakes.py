@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from siger_gateway.http1 import handshakes
+from siger_gateway.listener import handshakes
 
 
 def listening() -> socket.socket:

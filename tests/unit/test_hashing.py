@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig, ServiceConfig
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Request
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request
 from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 from siger_gateway.upstream.hashing import Ring, make_hash_key

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siger_gateway.http1.headers import (
+from siger_gateway.http.headers import (
     HOP_BY_HOP,
     NEVER_DROPPED,
     STATUS_LINES,

@@ -11,8 +11,9 @@ import pytest
 from siger_gateway.config.schema import DirectResponseConfig, MatchConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Call, Filter, Verdict
-from siger_gateway.http1.listener import Listener
-from siger_gateway.http1.server import DownstreamConnection, ServerLimits
+from siger_gateway.http.connection import ServerLimits
+from siger_gateway.http1.server import DownstreamConnection
+from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.account import Accounts
 from siger_gateway.proxy.answer import DirectResponse
 from siger_gateway.proxy.dispatch import Dispatcher

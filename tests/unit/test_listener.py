@@ -7,11 +7,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.listener import AT_REST, MAX_TURNED_AWAY, SWEEP_INTERVAL, Listener
-from siger_gateway.http1.message import ProtocolError, Request
-from siger_gateway.http1.server import DownstreamConnection, ServerLimits
-from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http.connection import ServerLimits
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import ProtocolError, Request
+from siger_gateway.http.stream import DownstreamStream
+from siger_gateway.http1.server import DownstreamConnection
+from siger_gateway.listener.listener import AT_REST, MAX_TURNED_AWAY, SWEEP_INTERVAL, Listener
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siger_gateway.http.message import ProtocolError
 from siger_gateway.http1 import plain
-from siger_gateway.http1.message import ProtocolError
 from siger_gateway.http1.plain import NotPlain, fields_of, request_line
 from siger_gateway.http1.request_parser import RequestParser
 from siger_gateway.http1.response_parser import ResponseParser

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siger_gateway.errors import REASONS
-from siger_gateway.http1.headers import MAX_FIELDS, is_token
+from siger_gateway.http.headers import MAX_FIELDS, is_token
 from siger_gateway.http1.request_parser import RequestParser
 
 Read = tuple[list[tuple[bytes, bytes, bytes, bool]], str | None]

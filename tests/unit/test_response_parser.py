@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siger_gateway.http1.message import ProtocolError
+from siger_gateway.http.message import ProtocolError
 from siger_gateway.http1.response_parser import MAX_RESPONSE_HEAD, ResponseParser
 
 

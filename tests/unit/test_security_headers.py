@@ -13,7 +13,7 @@ from siger_gateway.filters.headers import (
     security_headers,
     spellings,
 )
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 from siger_gateway.proxy.forwarded import NOT_FORWARDED, NOT_IN_TRAILERS
 
 DEFAULT: Headers = [

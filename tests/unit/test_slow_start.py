@@ -14,7 +14,7 @@ from siger_gateway.config.schema import (
     PoolConfig,
     ServiceConfig,
 )
-from siger_gateway.http1.message import Request
+from siger_gateway.http.message import Request
 from siger_gateway.telemetry.metrics import Metrics, ServiceStats
 from siger_gateway.upstream.cluster import Cluster, Endpoint
 from siger_gateway.upstream.clusters import Clusters

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siger_gateway.http1.timeouts import TICK, Ticker, TimeoutQueue
+from siger_gateway.http.timeouts import TICK, Ticker, TimeoutQueue
 
 
 class Thing:

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from siger_gateway.http1.stream import HandedOver
-from siger_gateway.http1.timeouts import TimeoutQueue
+from siger_gateway.http.stream import HandedOver
+from siger_gateway.http.timeouts import TimeoutQueue
 from siger_gateway.proxy.tunnel import Tunnel
 
 

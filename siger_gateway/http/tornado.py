@@ -20,9 +20,9 @@ from tornado import httputil
 from tornado.web import Application
 
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
-from siger_gateway.http1.headers import Header, Headers
-from siger_gateway.http1.message import ProtocolError, Request
-from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http.headers import Header, Headers
+from siger_gateway.http.message import ProtocolError, Request
+from siger_gateway.http.stream import DownstreamStream
 
 BODILESS = frozenset({204, 304})
 _CONNECTION_FIELDS = frozenset({"connection", "keep-alive", "transfer-encoding"})

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import ProtocolError, Request
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import ProtocolError, Request
 
 
 @dataclass(frozen=True, slots=True)

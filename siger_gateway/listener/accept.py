@@ -17,7 +17,7 @@ from siger_gateway.http1.server import DownstreamConnection
 from siger_gateway.tls.transport import TlsTransport
 
 if TYPE_CHECKING:
-    from siger_gateway.http1.listener import Listener
+    from siger_gateway.listener.listener import Listener
 
 HANDSHAKE_RECORD: Final = 0x16
 """The first byte of every TLS connection (RFC 8446 section 5.1)."""

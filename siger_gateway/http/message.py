@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 
 NO_TRAILERS: Final[Headers] = []
 """Shared by all messages without trailers: never changed, only replaced."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
-from siger_gateway.http1.headers import Headers
-from siger_gateway.http1.message import Request
-from siger_gateway.http1.stream import DownstreamStream
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request
+from siger_gateway.http.stream import DownstreamStream
 
 
 def send_problem(

@@ -19,10 +19,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from siger_gateway.http1 import handshakes
-from siger_gateway.http1.accept import AcceptedConnection, TlsSettings
-from siger_gateway.http1.server import DownstreamConnection, ServerLimits
-from siger_gateway.http1.stream import Handler
+from siger_gateway.http.connection import Connection, ServerLimits
+from siger_gateway.http.stream import Handler
+from siger_gateway.http1.server import DownstreamConnection
+from siger_gateway.listener import handshakes
+from siger_gateway.listener.accept import AcceptedConnection, TlsSettings
 
 SWEEP_INTERVAL: Final = 1.0
 """Seconds between two looks at all connections."""
@@ -43,9 +44,6 @@ LAST_HANDSHAKE: Final = 0.01
 """The same where nobody else listens: it delays the refusal that new clients get."""
 
 
-Connection = DownstreamConnection | AcceptedConnection
-
-
 class Listener:
     """A listening socket and the connections accepted from it.
 
@@ -59,7 +57,7 @@ class Listener:
         self.limits = limits
         self.tls = tls
         self.draining = False
-        self.connections: set[DownstreamConnection] = set()
+        self.connections: set[Connection] = set()
         self.accepted: set[AcceptedConnection] = set()
         """Connections on which TLS is not established yet."""
         self.now = asyncio.get_running_loop().time()
@@ -67,8 +65,10 @@ class Listener:
         self.port = 0
         self.closed: defaultdict[str, int] = defaultdict(int)
         """Why -> how many connections the gateway closed outside of an exchange."""
-        self._turned_away: set[DownstreamConnection] = set()
-        self._at_rest: list[Connection] | None = None  # longest last; None: not known
+        self._turned_away: set[Connection] = set()
+        self._at_rest: list[Connection | AcceptedConnection] | None = (
+            None  # longest last; None: not known
+        )
         self._shared = False  # with other processes on the same port
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
@@ -93,12 +93,12 @@ class Listener:
         for connection in self.connections:
             connection.take_bodies_up_to(limit)
 
-    def _accept(self) -> Connection:
+    def _accept(self) -> DownstreamConnection | AcceptedConnection:
         if self.tls is not None:
             return AcceptedConnection(self, self.tls)
         return DownstreamConnection(self)
 
-    def add(self, connection: DownstreamConnection) -> None:
+    def add(self, connection: Connection) -> None:
         self.connections.add(connection)
         if self._too_many():
             self._one_too_many(connection)
@@ -117,7 +117,7 @@ class Listener:
         established = len(self.connections) - len(self._turned_away)
         return established + len(self.accepted) > self.limits.connections
 
-    def remove(self, connection: DownstreamConnection) -> None:
+    def remove(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self._turned_away.discard(connection)
         self._tell_if_empty()
@@ -130,7 +130,7 @@ class Listener:
         if not self.connections and not self.accepted:
             self._empty.set()
 
-    def _one_too_many(self, newcomer: DownstreamConnection) -> None:
+    def _one_too_many(self, newcomer: Connection) -> None:
         if self._make_room():
             self.closed["made_room"] += 1
             return
@@ -145,7 +145,7 @@ class Listener:
         """Closes the connection that has been at rest for longest, if one has for long enough."""
         before = self.now - AT_REST
         if self._at_rest is None:  # once per sweep: newcomers may come faster than that is done
-            everybody: list[Connection] = [*self.connections, *self.accepted]
+            everybody: list[Connection | AcceptedConnection] = [*self.connections, *self.accepted]
             resting = [one for one in everybody if one.at_rest_since <= before]
             self._at_rest = sorted(resting, key=lambda one: one.at_rest_since, reverse=True)
         while self._at_rest:

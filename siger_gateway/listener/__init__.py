@@ -1,0 +1,1 @@
+"""Listening sockets: accepting connections for either wire, TLS, room for newcomers, the drain."""
