@@ -73,6 +73,7 @@ class Request(Message):
         "content_length",
         "fields",
         "http10",
+        "http2",
         "keep_alive",
         "method",
         "path",
@@ -99,6 +100,7 @@ class Request(Message):
         query = target.find(b"?")
         self.path = target if query < 0 else target[:query]
         self.http10 = False
+        self.http2 = False
         self.keep_alive = keep_alive
         self.content_length: int | None = 0
         self.upgrade: bytes | None = None
@@ -123,7 +125,7 @@ class Response(Message):
     """A response whose head has been parsed. ``until_close``: only the end of the connection
     tells the end of the body (RFC 9112 section 6.3, rule 8)."""
 
-    __slots__ = ("_fields", "http10", "keep_alive", "status", "until_close")
+    __slots__ = ("_fields", "http10", "http2", "keep_alive", "status", "until_close")
 
     def __init__(
         self, status: int, headers: Headers, keep_alive: bool, lines: list[bytes] | None = None
@@ -137,6 +139,7 @@ class Response(Message):
         self.status = status
         self.keep_alive = keep_alive
         self.http10 = False
+        self.http2 = False
         self.until_close = False
 
     @property

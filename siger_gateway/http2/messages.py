@@ -1,0 +1,185 @@
+"""Between decoded header blocks and messages: what RFC 9113 section 8 asks of them.
+
+HTTP/2 carries fields that HTTP/1.1 could not even write down: line breaks, colons in names, a
+``Transfer-Encoding``. Behind a gateway that translates, each of them is a way to smuggle a request
+past it, so everything is looked at that HTTP/1.1's parser would have refused. Not field by field,
+which would be half of what a request costs: all names together, and all values.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from siger_gateway.http.headers import Headers, find_all, is_host
+from siger_gateway.http.message import ProtocolError, Request, Response
+
+CONNECTION_FIELDS: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+"""Fields of HTTP/1.1's connections, which HTTP/2 does not have (RFC 9113 section 8.2.2)."""
+
+NOT_SENT: Final = CONNECTION_FIELDS | {b"host"}
+"""Request fields that HTTP/2 says in another way, or does not."""
+
+REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
+
+COLON: Final = ord(":")
+SLASH: Final = ord("/")
+
+_NAME: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+"""``tchar`` of RFC 9110 section 5.6.2, in lower case (RFC 9113 section 8.2.1)."""
+_CONTROLS: Final = bytes({*range(32), 127} - {ord("\t"), ord("\n")})
+"""What a value must not have; line breaks are found by counting them."""
+_TARGET: Final = bytes(set(range(0x21, 0x7F)) - {ord("#")})
+"""What a path may have: HTTP/1.1's parser takes no more."""
+_SPACED: Final = (b"\n ", b"\n\t", b" \n", b"\t\n")
+_MOST_DIGITS: Final = 18
+"""Of a ``Content-Length``."""
+
+
+def request_of(headers: Headers, *, ends: bool) -> Request:
+    """The request of a header block, with ``Host`` for ``:authority``.
+
+    :param headers: are left as they are.
+    :param ends: no body follows.
+    :raises ProtocolError: if it is malformed.
+    """
+    count = 0
+    for name, _ in headers:
+        if not name or name[0] != COLON:
+            break
+        count += 1
+    pseudo = dict(headers[:count])
+    if len(pseudo) != count or not pseudo.keys() <= REQUEST_PSEUDO:
+        raise _malformed("A pseudo-header that is not known, or is there twice.")
+    rest = headers[count:]
+    check_fields(rest)
+    method = pseudo.get(b":method", b"")
+    target = pseudo.get(b":path", b"")
+    scheme = pseudo.get(b":scheme", b"")
+    if method == b"CONNECT" and b":protocol" not in pseudo:
+        raise _malformed("CONNECT is not served.")
+    if not method or method.translate(None, _NAME.upper() + _NAME):
+        raise _malformed("The method is missing or not valid.")
+    if scheme != b"http" and scheme != b"https":
+        raise _malformed("The scheme has to be http or https.")
+    if not target or target.translate(None, _TARGET):
+        raise _malformed("The path is missing or not valid.")
+    if target[0] != SLASH and (target != b"*" or method != b"OPTIONS"):
+        raise _malformed("The path has to begin with a slash.")
+    if b":protocol" in pseudo and method != b"CONNECT":
+        raise _malformed("Only CONNECT may have a :protocol.")
+    request = Request(method, target, _with_host(pseudo.get(b":authority"), rest), True)
+    request.http2 = True
+    fields = request.fields
+    if b"te" in fields and find_all(rest, b"te") != [b"trailers"]:
+        raise _malformed("TE may say nothing but trailers.")
+    if b"content-length" in fields:
+        request.content_length = length = length_of(rest)
+        if ends and length:
+            raise _malformed("Content-Length says that there is a body.")
+    elif not ends:
+        request.content_length = None
+    if b"cookie" in fields and len(fields) != len(rest):
+        _join_cookies(request)
+    request.complete = ends
+    return request
+
+
+def check_fields(fields: Headers) -> None:
+    """Looks at fields that are no pseudo-headers, of a head or of trailers.
+
+    :raises ProtocolError: if one of them is not valid in HTTP/2, or in HTTP/1.1.
+    """
+    if not fields:
+        return
+    names = [name for name, _ in fields]
+    values = [value for _, value in fields]
+    if b"".join(names).translate(None, _NAME) or b"" in names:
+        raise _malformed("A field name is not valid: lower case, no colon.")
+    text = b"\n%b\n" % b"\n".join(values)
+    if text.count(b"\n") != len(values) + 1 or len(text.translate(None, _CONTROLS)) != len(text):
+        raise _malformed("A control character in a field value.")
+    for spaced in _SPACED:
+        if spaced in text:
+            # An empty value has line breaks on both sides: no spaces in it.
+            raise _malformed("A field value begins or ends with a space.")
+    if not CONNECTION_FIELDS.isdisjoint(names):
+        raise _malformed("A field about an HTTP/1.1 connection.")
+
+
+def length_of(fields: Headers) -> int:
+    """``Content-Length``; raises ``ProtocolError`` unless it is there once, and a number."""
+    values = find_all(fields, b"content-length")
+    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > _MOST_DIGITS:
+        raise _malformed("Content-Length has to be one number.")
+    return int(values[0])
+
+
+def response_of(headers: Headers) -> Response:
+    """The response, interim or final, of a header block.
+
+    :raises ProtocolError: if it is malformed.
+    """
+    if not headers or headers[0][0] != b":status":
+        raise _malformed("The response has no status.")
+    digits = headers[0][1]
+    if len(digits) != 3 or not digits.isdigit() or digits == b"101" or not b"1" <= digits < b"6":
+        raise _malformed("The status of the response is not valid.")
+    rest = headers[1:]
+    check_fields(rest)
+    response = Response(int(digits), rest, True)
+    response.http2 = True
+    return response
+
+
+def request_head(
+    method: bytes, target: bytes, scheme: bytes, authority: bytes, headers: Headers
+) -> Headers:
+    """What is said in HTTP/2 of a request; ``headers`` may have what only HTTP/1.1 says."""
+    head = [
+        (b":method", method),
+        (b":scheme", scheme),
+        (b":authority", authority),
+        (b":path", target),
+    ]
+    head += [field for field in headers if field[0] not in NOT_SENT]
+    return head
+
+
+def _with_host(authority: bytes | None, fields: Headers) -> Headers:
+    """``fields`` with exactly one Host, in front, that says what ``:authority`` says."""
+    hosts = [value for name, value in fields if name == b"host"]
+    if authority is None:
+        if len(hosts) != 1:
+            raise _malformed("Neither :authority nor one Host.")
+        authority = hosts[0]
+    elif hosts and (len(hosts) > 1 or hosts[0] != authority):
+        raise _malformed("Host says something else than :authority.")
+    if authority not in _hosts:
+        if not is_host(authority):
+            raise _malformed("The authority is not valid.")
+        if len(_hosts) >= 256:
+            _hosts.clear()
+        _hosts.add(authority)
+    if hosts:
+        fields = [field for field in fields if field[0] != b"host"]
+    return [(b"host", authority), *fields]
+
+
+_hosts: Final[set[bytes]] = set()
+"""Authorities that are known to be valid."""
+
+
+def _join_cookies(request: Request) -> None:
+    """HTTP/2 may send the pairs of a cookie one by one; others want one field (RFC 9113 8.2.3)."""
+    pairs = find_all(request.headers, b"cookie")
+    if len(pairs) > 1:
+        cookie = b"; ".join(pairs)
+        request.headers = [field for field in request.headers if field[0] != b"cookie"]
+        request.headers.append((b"cookie", cookie))
+        request.fields[b"cookie"] = cookie
+
+
+def _malformed(detail: str) -> ProtocolError:
+    return ProtocolError("bad_request", detail)
