@@ -1,4 +1,4 @@
-"""What a peer may do wrong on an HTTP/2 connection, and the codes that tell it (RFC 9113 section 7).
+"""What a peer may do wrong on an HTTP/2 connection, and the codes for it (RFC 9113 section 7).
 
 A ``ConnectionFault`` ends the connection, with a GOAWAY; a ``StreamFault`` only its stream, with a
 RST_STREAM. ``HeaderListTooLarge`` is no breach of the protocol: the connection and its compression

@@ -30,7 +30,7 @@ ENTRY_OVERHEAD: Final = 32
 """Bytes that a field counts beside its name and value (RFC 7541 section 4.1, RFC 9113 6.5.2)."""
 
 MAX_BLOCKS: Final = 64
-"""Blocks that a connection remembers: its calls' methods and variants. Up to 200 KiB, typically 20."""
+"""Blocks that a connection remembers: its calls' methods and variants."""
 LONGEST_REMEMBERED: Final = 1024
 """Bytes of a block that is remembered: one with long literals had better use the dynamic table."""
 

@@ -33,7 +33,7 @@ LONGEST_REMEMBERED: Final = 512
 
 
 def _integer(value: int, prefix: int, pattern: int) -> bytes:
-    """``value`` after the bits of ``pattern`` (section 5.1). ``prefix``: the largest it could be."""
+    """``value`` after the bits of ``pattern`` (section 5.1). ``prefix``: its ones."""
     if value < prefix:
         return bytes((pattern | value,))
     octets = bytearray((pattern | prefix,))

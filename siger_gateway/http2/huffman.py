@@ -3,11 +3,11 @@
 Decoding takes a byte at a time. Between two bytes all that matters is which bits of an unfinished
 code have been read: 256 possibilities, the states. For a state, a *row* says what each byte does:
 which state is next, and which symbols it has finished (two at most, as no code has less than five
-bits). That is one list look-up for each byte, where a walk through the code takes one for each bit.
+bits). That is one list look-up a byte, where a walk through the code takes one a bit.
 
-All rows together are 65,792 entries, 30 ms to make and 8 MB, and text uses a fifth of them: a row is
-filled when it is needed for the first time. Strings come again, too (all but ids and dates), so that
-recent ones are remembered.
+All rows together take 30 ms to make and 5 MB, and text uses a fifth of them: a row is filled when
+it is needed for the first time. Strings come again, too, all but ids and dates, so recent ones are
+remembered.
 
 The code is canonical, i.e. follows from the lengths alone; the tests compare it with the RFC's.
 """
@@ -43,10 +43,10 @@ END_OF_STRING: Final = 256
 """Beside an entry for each byte, a row has one for the string's end: what is wrong with it."""
 
 LONGEST_REMEMBERED: Final = 128
-"""Encoded bytes of a string that is remembered, as those that come again are: about 170 characters."""
+"""Encoded bytes of a string that is remembered: about 170 characters."""
 MAX_REMEMBERED: Final = 1024
-"""Strings, up to 400 KiB; then they are learned anew. An id in each request makes that once in a
-thousand requests."""
+"""Strings, up to 400 KiB; then they are learned anew. With an id in each request
+that is once in a thousand requests."""
 
 Row = list[tuple["Row", bytes]]
 
