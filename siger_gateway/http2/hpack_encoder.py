@@ -1,0 +1,121 @@
+"""Fields become header blocks (RFC 7541), and always the same bytes: one encoder serves all.
+
+It never lets a field enter the dynamic table, so it has no state that a connection would have to
+keep, and a field that has been written once is a dictionary look-up from then on. TODO
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from siger_gateway.http.headers import Header, Headers
+from siger_gateway.http2.static_table import FIELD_INDEX, NAME_INDEX
+
+SENSITIVE: Final = frozenset(
+    {b"authorization", b"proxy-authorization", b"set-cookie", b"x-api-key", b"api-key"}
+)
+"""Names of fields that are written as never indexed (RFC 7541 section 7.1.3): whoever can make a
+peer index a guess beside them could see by the lengths whether it was right."""
+
+GUESSABLE: Final = 20
+"""Bytes: a shorter ``cookie`` is sensitive, too; a longer one is too much to guess (as nghttp2)."""
+
+UNIQUE: Final = (b"x-request-id", b"traceparent", b"grpc-timeout")
+"""Names of fields whose values are not remembered: they hardly ever come again."""
+
+NEVER_INDEXED: Final = 0x10
+"""The bits that begin a literal which is never indexed (section 6.2.3)."""
+
+MAX_REMEMBERED: Final = 4096
+"""Fields, up to 4 MiB; then they are learned anew."""
+LONGEST_REMEMBERED: Final = 512
+"""Bytes of a field that is remembered, as in ``http1.plain``."""
+
+
+def _integer(value: int, prefix: int, pattern: int) -> bytes:
+    """``value`` after the bits of ``pattern`` (section 5.1). ``prefix``: its ones."""
+    if value < prefix:
+        return bytes((pattern | value,))
+    octets = bytearray((pattern | prefix,))
+    value -= prefix
+    while value >= 0x80:
+        octets.append(value & 0x7F | 0x80)
+        value >>= 7
+    octets.append(value)
+    return bytes(octets)
+
+
+_LENGTHS: Final = [_integer(length, 0x7F, 0) for length in range(256)]
+
+
+def _string(value: bytes) -> bytes:
+    length = len(value)
+    return (_LENGTHS[length] if length < 256 else _integer(length, 0x7F, 0)) + value
+
+
+def _literal(name: bytes, value: bytes, pattern: int) -> bytes:
+    """Without indexing (section 6.2.2), ``pattern`` 0, or ``NEVER_INDEXED``."""
+    index = NAME_INDEX.get(name)
+    if index is None:
+        return b"%c%b%b" % (pattern, _string(name), _string(value))
+    return _integer(index, 0x0F, pattern) + _string(value)
+
+
+_UNIQUE_NAMES: Final = {name: b"\x00" + _string(name) for name in UNIQUE}
+"""Name -> literal without indexing, up to its value."""
+
+
+def _is_sensitive(name: bytes, value: bytes) -> bool:
+    return name in SENSITIVE or (name == b"cookie" and len(value) < GUESSABLE)
+
+
+class _Fields(dict[Header, bytes]):
+    """A field -> its representation."""
+
+    def __missing__(self, field: Header) -> bytes:
+        name, value = field
+        unique = _UNIQUE_NAMES.get(name)
+        if unique is not None:
+            return unique + _string(value)
+        index = FIELD_INDEX.get(field)
+        if _is_sensitive(name, value):
+            encoded = _literal(name, value, NEVER_INDEXED)
+        elif index is not None:
+            encoded = _integer(index, 0x7F, 0x80)
+        else:
+            encoded = _literal(name, value, 0)
+        if len(encoded) <= LONGEST_REMEMBERED:
+            if len(self) >= MAX_REMEMBERED:
+                self.clear()
+            self[field] = encoded
+        return encoded
+
+
+class HeaderEncoder:
+    """Encodes header blocks, for any number of connections."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self) -> None:
+        self._fields = _Fields()
+
+    def encode(self, headers: Headers, never_indexed: frozenset[bytes] | None = None) -> bytes:
+        """The header block of these fields, whose names are in lower case already.
+
+        :param never_indexed: names of fields that came as never indexed and have to go on so
+            (``HeaderDecoder.never_indexed``), beside those that are sensitive anyway.
+        """
+        if never_indexed is None:
+            return b"".join(map(self._fields.__getitem__, headers))
+        fields = self._fields
+        return b"".join(
+            [
+                _literal(field[0], field[1], NEVER_INDEXED)
+                if field[0] in never_indexed
+                else fields[field]
+                for field in headers
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return f"<HeaderEncoder {len(self._fields)} fields remembered>"
