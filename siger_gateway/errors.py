@@ -175,6 +175,14 @@ REASONS: Final[dict[str, Reason]] = {
         retryable=True,
         error="connection_refused",
     ),
+    "stream_refused": Reason(
+        503,
+        "Service Unavailable",
+        "upstream",
+        "The service takes no more requests on this connection.",
+        retryable=True,
+        error="http_request_denied",
+    ),
     "connect_failed": Reason(
         502, "Bad Gateway", "upstream", "The service could not be reached.", retryable=True
     ),

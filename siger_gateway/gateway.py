@@ -62,6 +62,7 @@ DRAIN_IDLE_GRACE: Final = 1.0
 before it learned of the drain arrives within a round trip, and is answered."""
 NEEDS_RESTART: Final = (
     "port",
+    "grpc",
     "reuse_port",
     "consul_address",
     "consul_token",
@@ -105,6 +106,10 @@ class Gateway:
         self._dispatcher = Dispatcher(RouteTable(()), self._accounts, None)
         self._certificates = self._load_certificates()
         self._listener = Listener(self._dispatcher, server_limits(config), self._certificates)
+        self._grpc_listener = Listener(
+            self._dispatcher, server_limits(config), self._certificates, http2_only=True
+        )
+        self._grpc_listener.closed = self._listener.closed  # one metric for both
         handlers = [*self._handlers(), *admin_routes(self._routes, self._clusters.describe)]
         self._admin = Admin(
             config, handlers, self._accounts, server_limits(config), self._certificates
@@ -125,7 +130,7 @@ class Gateway:
             "siger_downstream_connections",
             "Connections now open.",
             (),
-            lambda: [((), len(self._listener.connections))],
+            lambda: [((), len(self._listener.connections) + len(self._grpc_listener.connections))],
         )
         metrics.counter(
             "siger_downstream_connections_closed",
@@ -143,6 +148,9 @@ class Gateway:
         """Opens the listener; raises ``OSError`` when the port cannot be had."""
         host, port = split_listen_address(self._config.port)
         await self._listener.start(host, port, reuse_port=self._config.reuse_port)
+        if self._config.grpc.port:
+            host, port = split_listen_address(self._config.grpc.port)
+            await self._grpc_listener.start(host, port, reuse_port=self._config.reuse_port)
         self._guard.start()
         await self._admin.start()
         if self._config.nats_address:
@@ -212,7 +220,8 @@ class Gateway:
         elif self._access_log is not None:
             self._access_log.reopen()
         take_over_guard()
-        self._listener.take_bodies_up_to(largest_body(self._config))
+        for listener in (self._listener, self._grpc_listener):
+            listener.take_bodies_up_to(largest_body(self._config))
         self._build_table()
         self._clusters.reload_tls()
         if self._watcher is not None and self._follows_catalog():
@@ -224,16 +233,21 @@ class Gateway:
     async def drain(self) -> None:
         """Leaves Consul, answers what is in flight, closes the listener."""
         self._serving = False
-        self._listener.draining = True
+        self._listener.draining = self._grpc_listener.draining = True
         if self._registrar is not None:
             await self._registrar.deregister()
         self._ledger.release()
-        await self._listener.drain(self._config.drain_timeout, DRAIN_IDLE_GRACE)
+        timeout = self._config.drain_timeout
+        await asyncio.gather(
+            self._listener.drain(timeout, DRAIN_IDLE_GRACE),
+            self._grpc_listener.drain(timeout, DRAIN_IDLE_GRACE),
+        )
 
     async def close(self) -> None:
         """Stops every part; what was in flight is cut off."""
         self._serving = False
         self._listener.close()
+        self._grpc_listener.close()
         if self._registrar is not None:
             await self._registrar.close()
         if self._watcher is not None:

@@ -63,12 +63,12 @@ def check_service_tls(service: ServiceConfig, key: str, report: Report, where: W
     config, at = service.tls, f"{key}.tls"
     if not report.is_good_below(at) or not report.is_good(f"{key}.protocol"):
         return
-    speaks = service.protocol == "https" or any(
-        endpoint.protocol == "https" for endpoint in service.endpoints
+    speaks = service.protocol in ("https", "h2") or any(
+        endpoint.protocol in ("https", "h2") for endpoint in service.endpoints
     )
     if not speaks and not service.consul:  # an instance in Consul may say that it speaks it
         if config != type(config)() and report.is_good_below(f"{key}.endpoints"):
-            report.add(where(at), at, "has no effect: no endpoint speaks https")
+            report.add(where(at), at, "has no effect: no endpoint speaks https or h2")
         return
     if config.key and not config.cert:
         report.add(where(f"{at}.key"), f"{at}.key", 'has no effect without "cert"')

@@ -50,7 +50,7 @@ class EndpointSpec:
 
     address: HostPort = doc("host:port of the instance")
     weight: int = doc("share of the traffic relative to the others", 1, least=1, most=1000)
-    protocol: Literal["", "http", "https"] = doc(
+    protocol: Literal["", "http", "https", "h2c", "h2"] = doc(
         "how this one is spoken to; empty: as its service is", ""
     )
 
@@ -132,7 +132,9 @@ class ServiceConfig:
     endpoints: tuple[EndpointSpec, ...] = doc(
         "fixed addresses: host:port, or {address, weight}", ()
     )
-    protocol: Literal["http", "https"] = doc("how the endpoints are spoken to", "http")
+    protocol: Literal["http", "https", "h2c", "h2"] = doc(
+        "how the endpoints are spoken to; h2 is HTTP/2 over TLS, h2c without", "http"
+    )
     balance: Literal[
         "round_robin", "random", "least_connections", "p2c", "ewma", "consistent_hash"
     ] = doc("how an endpoint is chosen", "round_robin")
@@ -346,6 +348,13 @@ class AdminConfig(PolicyConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcConfig:
+    """A listener that speaks HTTP/2 alone, beside ``port``, which speaks both."""
+
+    port: ListenAddress = doc('where; "" = nowhere: gRPC works on `port` too', "", empty=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file."""
 
@@ -369,6 +378,7 @@ class Config:
         "whose X-Forwarded-* and Forwarded are believed; empty: nobody's", ()
     )
     admin: AdminConfig = doc("for operators, never on the public port", AdminConfig)
+    grpc: GrpcConfig = doc("a port for gRPC alone", GrpcConfig)
     tls: TlsConfig = doc("with a certificate, `port` speaks https", TlsConfig)
     limits: LimitsConfig = doc("what one client may cost", LimitsConfig)
     auth: AuthConfig = doc("by which means clients show who they are", AuthConfig)
@@ -385,15 +395,13 @@ class Config:
 
 
 PLANNED: Final[dict[str, frozenset[str]]] = {
-    "Config": frozenset({"grpc", "tracing"}),
+    "Config": frozenset({"tracing"}),
     "RouteConfig": frozenset({"mirror"}),
     "JobsConfig": frozenset({"submit_subject"}),
 }
 """Class name -> keys of the contract that this version does not act on yet."""
 
-PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {
-    "ServiceConfig.protocol": frozenset({"h2c", "h2"}),
-}
+PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {}
 """Class.field -> values of the contract that this version does not act on yet."""
 
 SHORTHAND: Final[dict[str, str]] = {

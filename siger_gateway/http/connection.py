@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,6 +33,9 @@ class Connection(Protocol):
 
     def check(self, now: float, limits: ServerLimits) -> None:
         """Closes the connection when it has overstayed; ``now`` as the listener's clock has it."""
+
+    def drain(self) -> None:
+        """A drain begins: no more requests are wanted."""
 
     def close_if_idle(self, idle_since: float) -> None:
         """For a drain: closes a connection on which nothing came after ``idle_since``."""
@@ -67,3 +71,11 @@ class Acceptor(Protocol):
     def add(self, connection: Connection) -> None: ...
 
     def remove(self, connection: Connection) -> None: ...
+
+    def go_on_in_http2(
+        self, connection: Connection, transport: asyncio.Transport, early: bytes
+    ) -> None:
+        """``connection`` has turned out to speak HTTP/2.
+
+        :param early: all that has come.
+        """

@@ -72,8 +72,8 @@ class Request(Message):
     __slots__ = (
         "content_length",
         "fields",
-        "http10",
         "http2",
+        "http10",
         "keep_alive",
         "method",
         "path",
@@ -125,7 +125,7 @@ class Response(Message):
     """A response whose head has been parsed. ``until_close``: only the end of the connection
     tells the end of the body (RFC 9112 section 6.3, rule 8)."""
 
-    __slots__ = ("_fields", "http10", "http2", "keep_alive", "status", "until_close")
+    __slots__ = ("_fields", "http2", "http10", "keep_alive", "status", "until_close")
 
     def __init__(
         self, status: int, headers: Headers, keep_alive: bool, lines: list[bytes] | None = None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from siger_gateway.http.headers import Headers
-from siger_gateway.http.message import ProtocolError, Request
+from siger_gateway.http.message import ProtocolError, Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,22 @@ class DownstreamStream(Protocol):
         """A 1xx response (RFC 9110 section 15.2); dropped for clients that do not know them."""
 
     def send_head(
-        self, status: int, headers: Headers, body: bytes, *, sized: bool, lines: bytes = b""
+        self,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        *,
+        sized: bool,
+        ends: bool = False,
+        lines: bytes = b"",
     ) -> None:
         """The final response head and the first piece of the body.
 
         :param sized: the headers hold the length of the body, or there is none; otherwise the
             wire marks the end of the body in its own way.
-        :param lines: fields that come before ``headers``, from ``Message.lines_without``.
+        :param ends: ``send_end([])`` follows at once: a wire may say all of it with the head.
+        :param lines: fields that come before ``headers``, from ``Message.lines_without``; for
+            HTTP/1.1 alone.
         """
 
     def send_data(self, data: bytes) -> None:
@@ -132,6 +141,27 @@ class Consumer(Protocol):
         """The client reads slowly: send no more until ``resume_response``."""
 
     def resume_response(self) -> None: ...
+
+
+class ResponseConsumer(Protocol):
+    """The exchange that an upstream connection, or stream, works for."""
+
+    def on_informational(self, response: Response) -> None:
+        """A 1xx response before the final one."""
+
+    def on_response(self, response: Response) -> None:
+        """The head of the final response, with what has already arrived of its body."""
+
+    def on_response_data(self, response: Response) -> None:
+        """More of the body, or its end, can be taken from ``response``."""
+
+    def on_upstream_lost(self, reason: str, detail: str) -> None:
+        """The connection broke before the response was complete; ``reason`` as in ``errors``."""
+
+    def pause_request(self) -> None:
+        """The service reads slowly: write no more until ``resume_request``."""
+
+    def resume_request(self) -> None: ...
 
 
 class Handler(Protocol):

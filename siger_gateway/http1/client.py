@@ -12,32 +12,11 @@ from typing import Final, Protocol, cast
 
 from siger_gateway.http.headers import Headers, encode_head
 from siger_gateway.http.message import ProtocolError, Response
-from siger_gateway.http.stream import HandedOver
+from siger_gateway.http.stream import HandedOver, ResponseConsumer
 from siger_gateway.http1.response_parser import ResponseParser
 
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Bytes waiting for a slow service at which the client is no longer read: one read of uvloop."""
-
-
-class ResponseConsumer(Protocol):
-    """The exchange that an upstream connection works for."""
-
-    def on_informational(self, response: Response) -> None:
-        """A 1xx response before the final one."""
-
-    def on_response(self, response: Response) -> None:
-        """The head of the final response, with what has already arrived of its body."""
-
-    def on_response_data(self, response: Response) -> None:
-        """More of the body, or its end, can be taken from ``response``."""
-
-    def on_upstream_lost(self, reason: str, detail: str) -> None:
-        """The connection broke before the response was complete; ``reason`` as in ``errors``."""
-
-    def pause_request(self) -> None:
-        """The service reads slowly: write no more until ``resume_request``."""
-
-    def resume_request(self) -> None: ...
 
 
 class ConnectionOwner(Protocol):

@@ -34,6 +34,11 @@ SLASH: Final = ord("/")
 ZERO: Final = ord("0")
 HASH: Final = ord("#")
 
+HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What HTTP/2 begins with (RFC 9113 section 3.4); four bytes tell it from HTTP/1.1."""
+SPEAKS_HTTP2: Final = ProtocolError("version_not_supported", "This is HTTP/2.")
+"""The error of a parser whose first bytes are the preface; ``early`` has all of them."""
+
 NEVER_TUNNELLED: Final = frozenset({b"h2c", b"tls", b"http"})
 """Protocols of an Upgrade in which there would be requests again."""
 
@@ -54,6 +59,7 @@ class RequestParser:
         "_seen_host",
         "_target",
         "body_limit",
+        "early",
         "error",
         "held",
         "in_head",
@@ -77,6 +83,8 @@ class RequestParser:
         self.started: list[Request] = []
         # What came behind a request for an upgrade: nobody knows yet in which protocol it is.
         self.held: bytes | None = None
+        self.early = b""
+        """The first bytes of the connection, as long as they may be HTTP/2's."""
         self.error: ProtocolError | None = None
         self._renew()
 
@@ -102,6 +110,10 @@ class RequestParser:
                 pass
             else:
                 return
+        if self._seen_host is None and before is None:  # there has been no request yet
+            data = self._look_for_preface(data)
+            if not data:
+                return
         self._fed = self._fed + len(data) if self.in_head or before is not None else len(data)
         try:
             self._feed(data)
@@ -114,6 +126,22 @@ class RequestParser:
             self._fed = 0
         elif self._fed > self._header_limit and self.error is None:
             self._check_fed(before)
+
+    def _look_for_preface(self, data: bytes) -> bytes:
+        """What is HTTP/1.1; nothing if it is HTTP/2, or too short to tell."""
+        early = self.early + data
+        if self.error is None and HTTP2_PREFACE.startswith(early[:4]):
+            if len(early) < 4:
+                self.in_head = True
+                self.early = early
+                return b""
+            if HTTP2_PREFACE.startswith(early[: len(HTTP2_PREFACE)]):
+                self.in_head = False
+                self.early = early
+                self.error = SPEAKS_HTTP2
+                return b""
+        self.early = b""
+        return early
 
     def _take_plain(self, data: bytes) -> None:
         """Takes one request, with as much of its body as there is.

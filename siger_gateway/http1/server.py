@@ -15,7 +15,7 @@ from siger_gateway.http.connection import Acceptor, ServerLimits
 from siger_gateway.http.headers import STATUS_LINES, Headers, encode_head
 from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http.stream import Consumer, HandedOver, reset_when_closed
-from siger_gateway.http1.request_parser import RequestParser
+from siger_gateway.http1.request_parser import SPEAKS_HTTP2, RequestParser
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER: Final = 3.0
@@ -219,6 +219,10 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answers something that was no request; there is no way to find the next one."""
+        if error is SPEAKS_HTTP2:
+            self._lingering = True
+            self._listener.go_on_in_http2(self, self._transport, self._parser.early)
+            return
         request = Request(b"", b"", [], False)
         request.complete = True
         self._begin(request)
@@ -231,7 +235,14 @@ class DownstreamConnection(asyncio.Protocol):
             self._transport.write(encode_head(STATUS_LINES[status], headers))
 
     def send_head(
-        self, status: int, headers: Headers, body: bytes, *, sized: bool, lines: bytes = b""
+        self,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        *,
+        sized: bool,
+        ends: bool = False,
+        lines: bytes = b"",
     ) -> None:
         request = self._request
         assert request is not None
@@ -403,6 +414,9 @@ class DownstreamConnection(asyncio.Protocol):
         self._seen_in = self.bytes_in
         self._behind = max(0, self._behind + limits.body_rate - came)
         return self._behind > limits.body_rate * limits.idle_timeout
+
+    def drain(self) -> None:
+        """Nothing yet: the next response says that it is the last one."""
 
     def close_if_idle(self, idle_since: float) -> None:
         """For a drain: closes a connection on which nothing came after ``idle_since``."""

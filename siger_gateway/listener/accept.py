@@ -71,7 +71,8 @@ class AcceptedConnection(asyncio.Protocol):
 
     def on_handshake_done(self, transport: TlsTransport) -> asyncio.BaseProtocol:
         self._end("ok")
-        return DownstreamConnection(self._listener)
+        chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        return self._listener.established(http2=chosen == "h2")
 
     def on_handshake_failed(self, error: Exception) -> None:
         if isinstance(error, ssl.SSLCertVerificationError):

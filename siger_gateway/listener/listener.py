@@ -22,6 +22,7 @@ from typing import Final
 from siger_gateway.http.connection import Connection, ServerLimits
 from siger_gateway.http.stream import Handler
 from siger_gateway.http1.server import DownstreamConnection
+from siger_gateway.http2.server import ServerConnection
 from siger_gateway.listener import handshakes
 from siger_gateway.listener.accept import AcceptedConnection, TlsSettings
 
@@ -48,14 +49,21 @@ class Listener:
     """A listening socket and the connections accepted from it.
 
     :param tls: None: the listener speaks plain HTTP.
+    :param http2_only: nobody is expected to speak HTTP/1.1.
     """
 
     def __init__(
-        self, handler: Handler, limits: ServerLimits, tls: TlsSettings | None = None
+        self,
+        handler: Handler,
+        limits: ServerLimits,
+        tls: TlsSettings | None = None,
+        *,
+        http2_only: bool = False,
     ) -> None:
         self.handler = handler
         self.limits = limits
         self.tls = tls
+        self._http2_only = http2_only
         self.draining = False
         self.connections: set[Connection] = set()
         self.accepted: set[AcceptedConnection] = set()
@@ -93,10 +101,23 @@ class Listener:
         for connection in self.connections:
             connection.take_bodies_up_to(limit)
 
-    def _accept(self) -> DownstreamConnection | AcceptedConnection:
+    def _accept(self) -> DownstreamConnection | ServerConnection | AcceptedConnection:
         if self.tls is not None:
             return AcceptedConnection(self, self.tls)
-        return DownstreamConnection(self)
+        return self.established(http2=self._http2_only)
+
+    def established(self, *, http2: bool) -> DownstreamConnection | ServerConnection:
+        """The protocol of a connection on which requests can come."""
+        return ServerConnection(self) if http2 else DownstreamConnection(self)
+
+    def go_on_in_http2(
+        self, connection: Connection, transport: asyncio.Transport, early: bytes
+    ) -> None:
+        self.connections.discard(connection)
+        successor = ServerConnection(self)
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        successor.data_received(early)
 
     def add(self, connection: Connection) -> None:
         self.connections.add(connection)
@@ -177,6 +198,8 @@ class Listener:
         """
         self.draining = True
         await self._accept_the_last()
+        for connection in list(self.connections):
+            connection.drain()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         patience = loop.time() + idle_grace

@@ -28,14 +28,15 @@ from siger_gateway.proxy.attempts import Attempts
 from siger_gateway.proxy.forwarded import (
     NOT_FORWARDED,
     VIA,
-    VIA_1_0,
     forwarded_trailers,
+    via_of,
     with_host,
 )
 from siger_gateway.proxy.request_body import RequestBody
 from siger_gateway.proxy.route import ProxyRoute
 from siger_gateway.proxy.tunnel import Tunnel
 from siger_gateway.upstream.cluster import Cluster, Endpoint
+from siger_gateway.upstream.pool import AnyConnection
 
 NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id"}
 """Response fields that end here; the request id is the gateway's to say."""
@@ -118,7 +119,7 @@ class Exchange:
         self._attempt_started = started
         self._endpoint: Endpoint | None = None  # of the current or the last attempt
         self._active = False  # counted in endpoint.active
-        self._connection: UpstreamConnection | None = None
+        self._connection: AnyConnection | None = None
         self._waiting = False  # for a connection
         self._awaiting_body = False  # before an endpoint is selected
         self._body = RequestBody(request.method) if request.content_length != 0 else None
@@ -170,7 +171,7 @@ class Exchange:
         else:
             self._attempt_failed("pending_overflow", "too many are waiting for a connection")
 
-    def on_connection(self, connection: UpstreamConnection) -> None:
+    def on_connection(self, connection: AnyConnection) -> None:
         self._waiting = False
         self._send_head(connection)
 
@@ -180,13 +181,18 @@ class Exchange:
 
     # Phase: send head.
 
-    def _send_head(self, connection: UpstreamConnection) -> None:
+    def _send_head(self, connection: AnyConnection) -> None:
         self._connection = connection
         request = self._request
         host = self._cluster.host
         edits = self._route.request_edits
         lines = b""
-        if request.lines is not None and edits is None and host is None:
+        if (
+            request.lines is not None
+            and edits is None
+            and host is None
+            and isinstance(connection, UpstreamConnection)
+        ):
             lines = request.lines_without(NOT_FORWARDED)
             headers = self._forwarding.copy()
         else:
@@ -271,6 +277,7 @@ class Exchange:
         lines = b""
         if (
             response.lines is not None
+            and not self._request.http2
             and route.response_edits is None
             and (call is None or call.only_adds)
         ):
@@ -285,7 +292,7 @@ class Exchange:
                 headers = call.dress(headers)
             sized = b"content-length" in response.fields
         headers.append((b"x-request-id", self._request_id))
-        headers.append(VIA_1_0 if response.http10 else VIA)
+        headers.append(via_of(response.http10, response.http2))
         if response.complete:
             self._connection = None  # it is back in the pool and somebody else's
             if not self._request.complete:  # the rest of it is not awaited (RFC 9112 section 9.6)
@@ -293,7 +300,8 @@ class Exchange:
         elif route.streaming is not None:
             route.streaming.again(self)
         body = response.take_body()
-        self._stream.send_head(status, headers, body, sized=sized, lines=lines)
+        ends = response.complete and not response.trailers
+        self._stream.send_head(status, headers, body, sized=sized, ends=ends, lines=lines)
         if response.complete:
             self._finish(response.trailers)
 

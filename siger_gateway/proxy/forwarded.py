@@ -29,6 +29,7 @@ from siger_gateway.proxy import forwarded_field
 
 VIA: Final = (b"via", b"1.1 siger")
 VIA_1_0: Final = (b"via", b"1.0 siger")
+VIA_2: Final = (b"via", b"2 siger")
 """RFC 9110 section 7.6.3: the version in which the message came; a line of its own is an addition
 to a list."""
 
@@ -70,6 +71,11 @@ def request_id(fields: dict[bytes, bytes]) -> bytes:
     if given and len(given) <= MAX_REQUEST_ID and not given.translate(None, _REQUEST_ID_CHARACTERS):
         return given
     return hexlify(getrandbits(128).to_bytes(16, "big"))
+
+
+def via_of(http10: bool, http2: bool) -> Header:
+    """The field that says how a message came."""
+    return VIA_2 if http2 else VIA_1_0 if http10 else VIA
 
 
 class TrustedProxies:
@@ -185,7 +191,7 @@ def forwarding_headers(
         origin = _origin(stream.peer, stream.scheme, host)
     if trusted is not None and stream.peer in trusted:
         origin = _vouched(request, stream, origin)
-    via = VIA_1_0 if request.http10 else VIA
+    via = via_of(request.http10, request.http2)
     headers = [*origin, (b"x-request-id", request_id), via]
     if b"host" not in fields:  # HTTP/1.0; a service of HTTP/1.1 wants one (RFC 9112 section 3.2)
         headers.append((b"host", b""))

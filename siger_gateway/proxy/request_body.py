@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from siger_gateway.http.headers import Headers
-from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.proxy.retry import IDEMPOTENT
+from siger_gateway.upstream.pool import AnyConnection
 
 REPLAY_LIMIT: Final = 64 * 1024
 """Bytes that are kept to be sent again; nginx keeps 16 KiB in memory."""
@@ -37,7 +37,7 @@ class RequestBody:
         """There is no connection yet."""
         self._pieces.append(data)
 
-    def send(self, data: bytes, connection: UpstreamConnection) -> None:
+    def send(self, data: bytes, connection: AnyConnection) -> None:
         connection.write_data(data)
         self._sent += len(data)
         if self._keeps:
@@ -46,7 +46,7 @@ class RequestBody:
                 self._keeps = False
                 self._pieces.clear()
 
-    def send_held(self, connection: UpstreamConnection) -> None:
+    def send_held(self, connection: AnyConnection) -> None:
         """Sends all that there is on a new connection."""
         pieces, self._pieces, self._sent = self._pieces, [], 0
         for data in pieces:
@@ -54,7 +54,7 @@ class RequestBody:
         if self.trailers is not None:
             connection.write_end(self.trailers)
 
-    def end(self, trailers: Headers, connection: UpstreamConnection | None) -> None:
+    def end(self, trailers: Headers, connection: AnyConnection | None) -> None:
         self.trailers = trailers
         if connection is not None:
             connection.write_end(trailers)

@@ -23,13 +23,15 @@ NOT_TRIED: Final = frozenset(
         "connect_timeout",
         "connect_failed",
         "pending_overflow",
+        "stream_refused",
         "tls_certificate",
         "tls_failed",
     }
 )
-"""Reasons that say that the service has not seen a byte of the request."""
+"""Reasons that say that the service has done nothing with the request; mostly it has not seen a
+byte of it."""
 
-NO_LOAD: Final = frozenset({"connect_refused", "connect_failed"})
+NO_LOAD: Final = frozenset({"connect_refused", "connect_failed", "stream_refused"})
 """Reasons that say that nobody has had any work with the attempt: there is no overload that another
 one could make worse, so it needs no budget and no delay. A service of which a few instances have
 just been replaced fails like this in its busiest moments."""

@@ -46,8 +46,9 @@ class ClientFiles:
 class ClientTls:
     """What all connections to one service have in common."""
 
-    def __init__(self, source: ClientFiles) -> None:
+    def __init__(self, source: ClientFiles, alpn: str = "http/1.1") -> None:
         self._source = source
+        self._alpn = alpn
         self._context: ssl.SSLContext | None = None
         self._state: FileState = ()
         self._next_look = 0.0
@@ -58,7 +59,7 @@ class ClientTls:
         source = self._source
         self._state = file_state(source.files)
         try:
-            self._context = client_context(source.ca, source.pair, source.verify)
+            self._context = client_context(source.ca, source.pair, source.verify, self._alpn)
         except FileProblem as problem:
             fields = {"file": problem.file, "error": problem.why}
             log.error("file for TLS to a service is not used", extra={"fields": fields})

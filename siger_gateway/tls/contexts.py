@@ -36,7 +36,8 @@ Verify = Literal["full", "none"]
 
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL}
-_ALPN: Final = ["http/1.1"]
+_ALPN: Final = ("h2", "http/1.1")
+"""RFC 7301; of what a client offers, the first of these is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def server_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context, min_version)
+    context.set_alpn_protocols(_ALPN)
     _load_pair(context, pair)
     if client_ca:
         _load_authorities(context, client_ca)
@@ -80,9 +82,12 @@ def server_context(
     return context
 
 
-def client_context(ca: str, pair: KeyPair | None, verify: Verify) -> ssl.SSLContext:
+def client_context(
+    ca: str, pair: KeyPair | None, verify: Verify, alpn: str = "http/1.1"
+) -> ssl.SSLContext:
     """For connections to a service.
 
+    :param alpn: the protocol to speak.
     :param ca: PEM file with the authorities to trust; "": those of the system.
     :param pair: what the gateway identifies itself with, if it does.
     :param verify: ``none`` accepts whatever answers, which is no protection against anybody.
@@ -90,6 +95,7 @@ def client_context(ca: str, pair: KeyPair | None, verify: Verify) -> ssl.SSLCont
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context, "1.2")
+    context.set_alpn_protocols([alpn])
     if verify == "none":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -105,7 +111,6 @@ def client_context(ca: str, pair: KeyPair | None, verify: Verify) -> ssl.SSLCont
 def _harden(context: ssl.SSLContext, min_version: MinVersion) -> None:
     context.minimum_version = _VERSIONS[min_version]
     context.set_ciphers(CIPHERS_12)
-    context.set_alpn_protocols(_ALPN)
     # A renegotiation costs the side that is asked ten times what it costs the one who asks.
     context.options |= ssl.OP_NO_RENEGOTIATION
 

@@ -28,6 +28,7 @@ from siger_gateway.upstream.health import HealthChecker
 from siger_gateway.upstream.outlier import OutlierDetector
 from siger_gateway.upstream.pool import Pool
 from siger_gateway.upstream.slow_start import WARM, SlowStart
+from siger_gateway.upstream.stream_pool import StreamPool
 from siger_gateway.upstream.tls import client_files
 
 RETRY_SHARE: Final = 0.2
@@ -54,11 +55,19 @@ class Endpoint:
         "weight",
     )
 
-    def __init__(self, spec: EndpointSpec, pool: PoolConfig, tls: ClientTls | None = None) -> None:
+    def __init__(
+        self,
+        spec: EndpointSpec,
+        pool: PoolConfig,
+        tls: ClientTls | None = None,
+        *,
+        http2: bool = False,
+    ) -> None:
         host, _, port = spec.address.rpartition(":")
         self.address = spec.address
         self.weigh(spec.weight, WARM)
-        self.pool = Pool(host.strip("[]"), int(port), pool, tls)
+        kind = StreamPool if http2 else Pool
+        self.pool: Pool | StreamPool = kind(host.strip("[]"), int(port), pool, tls)
         self.active = 0
         """Exchanges now on this endpoint."""
         self.healthy = True
@@ -128,8 +137,8 @@ class Cluster:
         """What the service gets as Host: None the client's, b"" the endpoint's address."""
         self.retrying = 0
         """Retries under way, waiting for their turn or on an endpoint, of those that count."""
-        self.tls: ClientTls | None = None
-        """Of the endpoints that speak https; None as long as there are none."""
+        self.tls: dict[str, ClientTls] = {}
+        """Of the endpoints that speak ``https`` or ``h2``, each as soon as there is one."""
         self.observe: Observer | None = None
         """None when the balancer does not want to know: then it costs a comparison."""
         if config.balance == "ewma":
@@ -160,10 +169,16 @@ class Cluster:
         known = {endpoint.address: endpoint for endpoint in self.endpoints}
         endpoints = []
         for spec in specs:
-            tls = self._tls_for(spec)
+            protocol = spec.protocol or self.config.protocol  # of its own, or of the service
+            tls = self._tls_for(protocol)
+            http2 = protocol in ("h2", "h2c")
             endpoint = known.get(spec.address)
-            if endpoint is None or endpoint.pool.tls is not tls:
-                endpoint = Endpoint(spec, self.config.pool, tls)
+            if (
+                endpoint is None
+                or endpoint.pool.tls is not tls
+                or isinstance(endpoint.pool, StreamPool) is not http2
+            ):
+                endpoint = Endpoint(spec, self.config.pool, tls, http2=http2)
             else:
                 del known[spec.address]
             endpoint.weigh(spec.weight, endpoint.warmth)
@@ -179,13 +194,14 @@ class Cluster:
         for gone in known.values():
             gone.pool.retire()
 
-    def _tls_for(self, spec: EndpointSpec) -> ClientTls | None:
-        """What an endpoint says of itself comes first, then what its service says."""
-        if (spec.protocol or self.config.protocol) == "http":
+    def _tls_for(self, protocol: str) -> ClientTls | None:
+        if protocol in ("http", "h2c"):
             return None
-        if self.tls is None:
-            self.tls = ClientTls(client_files(self.config.tls))
-        return self.tls
+        tls = self.tls.get(protocol)
+        if tls is None:
+            alpn = "h2" if protocol == "h2" else "http/1.1"
+            tls = self.tls[protocol] = ClientTls(client_files(self.config.tls), alpn)
+        return tls
 
     def rebalance(self) -> None:
         """A new balancer over the endpoints to choose from now."""
@@ -260,8 +276,8 @@ class Cluster:
 
         :param now: the loop's time.
         """
-        if self.tls is not None:
-            self.tls.look(now)
+        for tls in self.tls.values():
+            tls.look(now)
         for endpoint in self.endpoints:
             endpoint.pool.close_stale(now)
 

@@ -121,8 +121,8 @@ class Clusters:
     def reload_tls(self) -> None:
         """Reads the certificates for connections to services anew."""
         for cluster in self._clusters.values():
-            if cluster.tls is not None:
-                cluster.tls.reload()
+            for tls in cluster.tls.values():
+                tls.reload()
 
     def tick(self, now: float) -> None:
         """See ``Cluster.tick`` and ``Cluster.tend``."""

@@ -20,8 +20,8 @@ from typing import Final
 from siger_gateway.errors import GatewayError
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import Request, Response
-from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.upstream.cluster import Cluster, Endpoint
+from siger_gateway.upstream.pool import AnyConnection
 
 NOT_CONNECTED: Final = frozenset(
     {"connect_refused", "connect_timeout", "connect_failed", "tls_certificate", "tls_failed"}
@@ -137,14 +137,14 @@ class _Attempt:
         self._body: list[bytes] = []
         self._size = 0
         self._started = perf_counter()
-        self._connection: UpstreamConnection | None = None
+        self._connection: AnyConnection | None = None
         self._used_before = False  # the connection, by another exchange
         self._heard = False  # something of a response
         self._waiting = False  # for a connection
         self._active = True
         endpoint.active += 1
 
-    def begin(self, idle: UpstreamConnection | None) -> None:
+    def begin(self, idle: AnyConnection | None) -> None:
         """:param idle: a connection of the pool; None: waits for one, or opens it."""
         if idle is not None:
             self.on_connection(idle)
@@ -175,7 +175,7 @@ class _Attempt:
 
     # Of the pool.
 
-    def on_connection(self, connection: UpstreamConnection) -> None:
+    def on_connection(self, connection: AnyConnection) -> None:
         self._waiting = False
         self._connection = connection
         self._used_before = connection.reused

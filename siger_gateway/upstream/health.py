@@ -21,10 +21,12 @@ from siger_gateway.config.schema import HealthCheckConfig
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import Response
 from siger_gateway.http1.client import UpstreamConnection
+from siger_gateway.http2.client import ClientConnection, ClientStream
+from siger_gateway.upstream.pool import Pool
+from siger_gateway.upstream.stream_pool import StreamPool
 
 if TYPE_CHECKING:
     from siger_gateway.upstream.cluster import Endpoint
-    from siger_gateway.upstream.pool import Pool
 
 JITTER: Final = 0.1
 """Share of the interval by which checks vary: gateways that start together drift apart."""
@@ -111,16 +113,16 @@ class HealthChecker:
         self._changed()
 
 
-async def check(pool: Pool, config: HealthCheckConfig) -> str | None:
+async def check(pool: Pool | StreamPool, config: HealthCheckConfig) -> str | None:
     """Asks the endpoint of ``pool`` once; None when it is well, else why it is not.
 
     Well means a complete 2xx answer (``http``) or an open connection (``tcp``) within the timeout.
     """
     probe = _Probe()
-    connection: UpstreamConnection | None = None
+    connection: UpstreamConnection | ClientConnection | None = None
     try:
         async with asyncio.timeout(config.timeout):
-            connection = await pool.dial(lambda: UpstreamConnection(probe))
+            connection = await _connect(pool, probe)
             if config.type == "tcp":
                 return None
             if connection.closed:
@@ -131,7 +133,12 @@ async def check(pool: Pool, config: HealthCheckConfig) -> str | None:
                 (b"accept", b"*/*"),
                 (b"connection", b"close"),
             ]
-            connection.begin(probe, b"GET", config.path.encode(), headers, 0)
+            asked = (
+                connection
+                if isinstance(connection, UpstreamConnection)
+                else ClientStream(connection)
+            )
+            asked.begin(probe, b"GET", config.path.encode(), headers, 0)
             return await probe.outcome
     except TimeoutError:
         return "no connection in time" if connection is None else "no complete answer in time"
@@ -140,6 +147,13 @@ async def check(pool: Pool, config: HealthCheckConfig) -> str | None:
     finally:
         if connection is not None:
             connection.abort()
+
+
+async def _connect(pool: Pool | StreamPool, probe: _Probe) -> UpstreamConnection | ClientConnection:
+    if isinstance(pool, Pool):
+        return await pool.dial(lambda: UpstreamConnection(probe))
+    now = asyncio.get_running_loop().time()
+    return await pool.dial(lambda: ClientConnection(probe, now))
 
 
 class _Probe:
@@ -172,4 +186,6 @@ class _Probe:
 
     def release(self, connection: UpstreamConnection) -> None: ...
 
-    def forget(self, connection: UpstreamConnection) -> None: ...
+    def on_room(self, connection: ClientConnection) -> None: ...
+
+    def forget(self, connection: UpstreamConnection | ClientConnection) -> None: ...

@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http1.client import UpstreamConnection
+from siger_gateway.http2.client import ClientStream
 from siger_gateway.tls.client import ClientTls
+from siger_gateway.upstream.dial import Dialer, why_not
 
 log = logging.getLogger(__name__)
+
+
+AnyConnection = UpstreamConnection | ClientStream
+"""What serves an exchange: a connection of HTTP/1.1, or a stream of one of HTTP/2."""
 
 
 class Waiter(Protocol):
     """An exchange that waits for a connection; exactly one of the two is called, once, unless it
     has given up."""
 
-    def on_connection(self, connection: UpstreamConnection) -> None: ...
+    def on_connection(self, connection: AnyConnection) -> None: ...
 
     def on_no_connection(self, reason: str, detail: str) -> None: ...
 
 
-class Pool:
+class Pool(Dialer):
     """The connections to ``host:port``.
 
     :param tls: None: they are plain.
@@ -44,20 +48,13 @@ class Pool:
         "_opening",
         "_tasks",
         "_waiting",
-        "address",
-        "host",
-        "port",
         "retired",
-        "tls",
     )
 
     def __init__(
         self, host: str, port: int, config: PoolConfig, tls: ClientTls | None = None
     ) -> None:
-        self.host = host
-        self.port = port
-        self.tls = tls
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        super().__init__(host, port, tls)
         self.retired = False
         self._config = config
         self._idle: list[UpstreamConnection] = []
@@ -161,31 +158,10 @@ class Pool:
         try:
             async with asyncio.timeout(self._config.connect_timeout):
                 await self.dial(lambda: connection)
-        except TimeoutError:
-            connection.discard()  # it may have come just now
-            return "connect_timeout", "no answer"
-        except ConnectionRefusedError as error:
-            return "connect_refused", str(error)
-        except ssl.SSLCertVerificationError as error:
-            return "tls_certificate", error.verify_message
-        except ssl.SSLError as error:
-            return "tls_failed", getattr(error, "reason", "") or str(error)
-        except OSError as error:  # a name that does not resolve, no route, no file descriptor left
-            return "connect_failed", str(error)
+        except OSError as error:
+            connection.discard()  # after a timeout it may have come just now
+            return why_not(error)
         return None
-
-    async def dial(self, factory: Callable[[], UpstreamConnection]) -> UpstreamConnection:
-        """A new connection to the endpoint, which does not count as one of the pool's: the one
-        place where connections to endpoints are opened. Raises ``OSError``."""
-        try:
-            if self.tls is not None:
-                return await self.tls.connect(factory, self.host, self.port)
-            _, connection = await asyncio.get_running_loop().create_connection(
-                factory, self.host, self.port
-            )
-        except UnicodeError as error:  # a name that IDNA does not take, such as a..b
-            raise OSError(str(error)) from error
-        return connection
 
     def close_stale(self, now: float) -> None:
         """Closes connections idle for longer than ``idle_timeout``; ``now`` is the loop's time."""

@@ -1,0 +1,513 @@
+"""What both ends of an HTTP/2 connection do alike: frames in, settings, windows, DATA out.
+
+``server`` and ``client`` say what a header block means and who is told of a body. Here are
+
+    in     bytes -> frames -> one method for each type; a ``StreamFault`` resets its stream, a
+           ``ConnectionFault`` ends the connection with a GOAWAY that says why
+    out    control frames and heads at once. DATA as far as the windows and the socket take it; what
+           does not fit waits in its stream, whose source is paused, and the streams that wait take
+           turns, frame by frame, when there is room again
+
+Windows for what comes in: the connection's is refilled as bytes arrive, a stream's when its
+consumer has taken them. So a paused stream holds up no other, and memory is bounded by the
+streams' windows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, cast
+
+from siger_gateway.http.headers import Headers
+from siger_gateway.http2 import frames
+from siger_gateway.http2.faults import (
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    PROTOCOL_ERROR,
+    STREAM_CLOSED,
+    ConnectionFault,
+    StreamFault,
+)
+from siger_gateway.http2.flood import WINDOWS_PER_DATA, Budgets
+from siger_gateway.http2.frames import (
+    CONTINUATION,
+    DATA,
+    DEFAULT_MAX_FRAME_SIZE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    LARGEST_WINDOW,
+    FrameReader,
+)
+from siger_gateway.http2.hpack_decoder import HeaderDecoder
+from siger_gateway.http2.hpack_encoder import HeaderEncoder
+
+CONNECTION_WINDOW: Final = 1024 * 1024
+"""Bytes that all streams of a connection may have on their way to us."""
+STREAM_WINDOW: Final = DEFAULT_WINDOW
+"""Bytes that a stream may send before anybody has taken one."""
+OPENED_WINDOW: Final = 512 * 1024
+"""The same once its consumer has: one that is read can be quick, and costs no memory."""
+WRITE_HIGH_WATER: Final = 256 * 1024
+"""Bytes waiting for a slow peer at which it is neither sent more nor read: one read of uvloop."""
+REMEMBERED_RESETS: Final = 256
+"""Streams reset by us of which frames may still be on their way; they are dropped unseen."""
+
+_encoder: Final = HeaderEncoder()
+
+
+def encode(headers: Headers, never_indexed: frozenset[bytes] | None = None) -> bytes:
+    """The header block of ``headers``; the same bytes on every connection."""
+    return _encoder.encode(headers, never_indexed)
+
+
+class Stream:
+    """One stream's windows, and what of its DATA waits for one."""
+
+    __slots__ = (
+        "_connection",
+        "_ending",
+        "_waiting",
+        "id",
+        "receive_window",
+        "send_window",
+        "taken",
+    )
+
+    def __init__(self, connection: Connection, stream_id: int) -> None:
+        self._connection = connection
+        self.id = stream_id
+        self.send_window = connection.peer_window
+        self.receive_window = STREAM_WINDOW
+        self.taken = 0
+        """Bytes that came and have been taken, for which the peer has no credit yet."""
+        self._waiting: deque[memoryview] | None = None
+        self._ending: bytes | None = None  # HEADERS or DATA that go behind what waits
+
+    # Out.
+
+    def put_data(self, data: bytes) -> None:
+        """Sends ``data``, or what the windows allow of it; what is left waits."""
+        connection, size = self._connection, len(data)
+        if (
+            self._waiting is None
+            and size <= self.send_window
+            and size <= connection.send_window
+            and not connection.stalled
+        ):
+            self.send_window -= size
+            connection.send_window -= size
+            connection.budgets.windows.give(WINDOWS_PER_DATA)
+            most = connection.peer_frame_size
+            if size <= most:
+                connection.write(frames.data_frame(self.id, data, False))
+            else:
+                connection.write(frames.data_frames(self.id, data, False, most))
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+            self.on_wait()
+        self._waiting.append(memoryview(data))
+        connection.turns[self] = None
+        connection.take_turns()
+
+    def put_end(self, ending: bytes) -> None:
+        """Sends ``ending``, a frame that ends the stream, behind all that waits."""
+        if self._waiting is None:
+            self._connection.write(ending)
+            self.on_sent()
+        else:
+            self._ending = ending
+
+    def take_turn(self) -> bool:
+        """Sends one frame of what waits; whether there is more that could be sent."""
+        connection, waiting = self._connection, self._waiting
+        if waiting is None:
+            return False
+        data = waiting[0]
+        size = min(len(data), self.send_window, connection.send_window, connection.peer_frame_size)
+        if size <= 0:
+            return False
+        if size == len(data):
+            waiting.popleft()
+        else:
+            waiting[0] = data[size:]
+            data = data[:size]
+        self.send_window -= size
+        connection.send_window -= size
+        connection.budgets.windows.give(WINDOWS_PER_DATA)
+        connection.write(frames.data_frames(self.id, data, False, size))
+        if waiting:
+            return self.send_window > 0
+        self._waiting = None
+        if self._ending is not None:
+            connection.write(self._ending)
+            self.on_sent()
+        else:
+            self.on_room()
+        return False
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._waiting is not None
+
+    def drop_waiting(self) -> None:
+        """The stream is over: what waits is not sent any more."""
+        self._waiting = None
+        self._connection.turns.pop(self, None)
+
+    def on_wait(self) -> None:
+        """The source has to be paused."""
+
+    def on_room(self) -> None:
+        """Nothing waits any more."""
+
+    def on_sent(self) -> None:
+        """The frame that ends our side is on its way."""
+
+    # In.
+
+    def credit(self) -> None:
+        """Lets the peer send as much again as has been taken, once it is worth a frame."""
+        if self.taken * 2 >= STREAM_WINDOW:
+            increment = self.taken
+            if self.receive_window + increment < OPENED_WINDOW:
+                increment = OPENED_WINDOW - self.receive_window
+            self.taken = 0
+            self.receive_window += increment
+            self._connection.write(frames.window_update(self.id, increment))
+
+    def on_headers(self, headers: Headers, *, ends: bool) -> None:
+        """A header block for a stream that there is."""
+
+    def on_data(self, data: bytes, size: int, *, ends: bool) -> None:
+        """``data``, which counted ``size`` bytes with its padding."""
+
+    def on_reset(self, code: int) -> None:
+        """The peer has given up the stream, which is none any more."""
+
+    def on_lost(self, detail: str) -> None:
+        """The connection has ended, and the stream with it."""
+
+
+class Connection(asyncio.Protocol):
+    """One end of a connection.
+
+    :param now: seconds.
+    :param block_limit: bytes of a header block as it is sent.
+    :param list_limit: the same decoded, 32 for each field included.
+    :param count_limit: its fields.
+    :param trust: how many times as much is taken of what costs the peer nothing (see ``flood``).
+    """
+
+    def __init__(
+        self, now: float, block_limit: int, list_limit: int, count_limit: int, trust: float
+    ) -> None:
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
+        self.streams: dict[int, Stream] = {}
+        self.turns: dict[Stream, None] = {}
+        """Streams with DATA that waits, in the order of their turns."""
+        self.send_window = DEFAULT_WINDOW
+        self.peer_window = DEFAULT_WINDOW
+        self.peer_frame_size = DEFAULT_MAX_FRAME_SIZE
+        self.stalled = False
+        """The socket takes no more for now."""
+        self.ending = False
+        """No frame is looked at any more."""
+        self.now = now
+        self.budgets = Budgets(now, trust)
+        self._reader = FrameReader()
+        self._decoder = HeaderDecoder()
+        self._list_limit = list_limit
+        self._count_limit = count_limit
+        self._block_limit = block_limit
+        self._block: list[bytes] = []
+        self._block_size = 0
+        self._block_stream = 0  # of the header block under way
+        self._block_ends = False
+        self._arrived = 0  # bytes of DATA that the connection's window lacks
+        self._reset: dict[int, None] = {}
+        self._settings_seen = False
+        self._settings_acknowledged = False
+
+    # The transport's side.
+
+    def data_received(self, data: bytes) -> None:
+        if self.ending:
+            return
+        reader = self._reader
+        try:
+            for kind, flags, stream_id, payload in reader.receive(data):
+                try:
+                    if self._block_stream:
+                        self._on_continuation(kind, flags, stream_id, payload)
+                    elif kind == DATA:
+                        self._on_data(flags, stream_id, payload)
+                    elif kind == HEADERS:
+                        self._on_headers(flags, stream_id, payload)
+                    else:
+                        self._on_other(kind, flags, stream_id, payload)
+                except StreamFault as fault:
+                    self.reset(fault.stream_id, fault.code)
+                    self.spend_reset()
+                if self.ending:
+                    return
+            if reader.fault is not None:
+                raise reader.fault
+        except ConnectionFault as fault:
+            self.fail(fault)
+
+    def pause_writing(self) -> None:
+        self.stalled = True
+        # Whoever does not read what we answer is not read either: or each of its frames could make
+        # us keep another answer.
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.stalled = False
+        self.transport.resume_reading()
+        self.take_turns()
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def take_turns(self) -> None:
+        """Sends what waits, a frame of each stream in turn, until there is no room."""
+        turns = self.turns
+        while turns and self.send_window > 0 and not self.stalled:
+            stream = next(iter(turns))
+            del turns[stream]
+            if stream.take_turn():
+                turns[stream] = None
+
+    def first_credit(self) -> int:
+        """By how much the connection's own window is larger than the first that all have."""
+        return CONNECTION_WINDOW - DEFAULT_WINDOW
+
+    # Ends.
+
+    def fail(self, fault: ConnectionFault) -> None:
+        """Says why, and ends the connection."""
+        if not self.ending:
+            self.ending = True
+            self.write(frames.goaway(self.last_stream_id, fault.code, fault.detail))
+            self.on_fault(fault)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Ends a stream: the peer is told, and its consumer."""
+        stream = self.streams.get(stream_id)
+        self.forget_reset(stream_id, code)
+        if stream is not None:
+            stream.on_reset(code)
+
+    def forget_reset(self, stream_id: int, code: int) -> None:
+        """Ends a stream without a word to its consumer. What the peer still sends is dropped."""
+        self.write(frames.rst_stream(stream_id, code))
+        self._reset[stream_id] = None
+        if len(self._reset) > REMEMBERED_RESETS:
+            del self._reset[next(iter(self._reset))]
+        self.forget(stream_id)
+
+    def forget(self, stream_id: int) -> None:
+        """The stream is over on both sides."""
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            if stream.is_waiting:
+                stream.drop_waiting()
+            self.on_stream_over()
+
+    @property
+    def last_stream_id(self) -> int:
+        """The last stream of the peer's that has been looked at."""
+        return 0
+
+    def on_fault(self, fault: ConnectionFault) -> None:
+        """The GOAWAY is written: closes, and tells all consumers."""
+        raise NotImplementedError
+
+    def on_stream_over(self) -> None:
+        """There is one stream less."""
+
+    # In, frame by frame.
+
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        self._arrived += size
+        if self._arrived > CONNECTION_WINDOW:
+            raise ConnectionFault(FLOW_CONTROL_ERROR, "more DATA than the connection's window")
+        data = frames.read_data(flags, stream_id, payload)
+        if self._arrived * 2 >= CONNECTION_WINDOW:
+            self.write(frames.window_update(0, self._arrived))
+            self._arrived = 0
+        ends = flags & END_STREAM != 0
+        if not data and not ends:
+            self._spend_empty()
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._on_unknown(stream_id)
+            return
+        stream.receive_window -= size
+        if stream.receive_window < 0:
+            raise StreamFault(stream_id, FLOW_CONTROL_ERROR, "more DATA than the stream's window")
+        stream.on_data(data, size, ends=ends)
+
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        fragment = frames.read_headers(flags, stream_id, payload)
+        if flags & END_HEADERS:
+            self._on_block(stream_id, fragment, flags & END_STREAM != 0)
+        else:
+            self._block.append(fragment)
+            self._block_size = len(fragment)
+            self._block_stream = stream_id
+            self._block_ends = flags & END_STREAM != 0
+            self.on_block_begun()
+
+    def _on_continuation(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if kind != CONTINUATION or stream_id != self._block_stream:
+            raise ConnectionFault(PROTOCOL_ERROR, "a frame within a header block")
+        if not payload:
+            self._spend_empty()
+        self._block.append(payload)
+        self._block_size += len(payload)
+        if self._block_size > self._block_limit:
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "a header block that is too large")
+        if flags & END_HEADERS:
+            block = b"".join(self._block)
+            self._block.clear()
+            self._block_stream = 0
+            self._on_block(stream_id, block, self._block_ends)
+
+    def _on_block(self, stream_id: int, block: bytes, ends: bool) -> None:
+        raise NotImplementedError
+
+    def on_block_begun(self) -> None:
+        """More of a header block has to follow."""
+
+    def _on_other(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if kind == frames.WINDOW_UPDATE:
+            self._on_window_update(stream_id, payload)
+        elif kind == frames.RST_STREAM:
+            self._on_rst_stream(stream_id, payload)
+        elif kind == frames.SETTINGS:
+            self._on_settings(flags, stream_id, payload)
+        elif kind == frames.PING:
+            self._on_ping(flags, stream_id, payload)
+        elif kind == frames.GOAWAY:
+            last, code, detail = frames.read_goaway(stream_id, payload)
+            self.on_goaway(last, code, detail)
+        elif kind == frames.PRIORITY:
+            self._spend_noise()
+            frames.check_priority(stream_id, payload)
+        elif kind == frames.PUSH_PROMISE:
+            raise ConnectionFault(PROTOCOL_ERROR, "PUSH_PROMISE, which nobody has allowed")
+        elif kind == CONTINUATION:
+            raise ConnectionFault(PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        else:  # an extension (RFC 9113 section 5.5)
+            self._spend_noise()
+
+    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
+        increment = frames.read_window_update(stream_id, payload)
+        if not self.budgets.windows.take(self.now):
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "too many WINDOW_UPDATE")
+        if stream_id == 0:
+            self.send_window += increment
+            if self.send_window > LARGEST_WINDOW:
+                raise ConnectionFault(FLOW_CONTROL_ERROR, "a window of more than 2^31-1 bytes")
+            if self.turns:
+                self.take_turns()
+            return
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_opened(stream_id)
+            return
+        stream.send_window += increment
+        if stream.send_window > LARGEST_WINDOW:
+            raise StreamFault(stream_id, FLOW_CONTROL_ERROR, "a window of more than 2^31-1 bytes")
+        if stream.is_waiting:
+            self.turns[stream] = None
+            self.take_turns()
+
+    def _on_rst_stream(self, stream_id: int, payload: bytes) -> None:
+        code = frames.read_rst_stream(stream_id, payload)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_opened(stream_id)
+            self._spend_noise()
+            return
+        self.forget(stream_id)
+        stream.on_reset(code)
+        self.spend_reset()
+
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        settings = frames.read_settings(flags, stream_id, payload)
+        if flags & frames.ACK:
+            self._settings_acknowledged = True
+            return
+        if self._settings_seen:
+            self._spend_noise()
+        self._settings_seen = True
+        for identifier, value in settings:
+            if identifier == frames.INITIAL_WINDOW_SIZE:
+                self._resize_windows(value)
+            elif identifier == frames.MAX_FRAME_SIZE:
+                self.peer_frame_size = min(value, DEFAULT_MAX_FRAME_SIZE * 4)
+            else:
+                self.on_setting(identifier, value)
+        self.write(frames.SETTINGS_ACK)
+        if self.turns:
+            self.take_turns()
+
+    def on_setting(self, identifier: int, value: int) -> None:
+        """A setting that only one side has to mind."""
+
+    def _resize_windows(self, size: int) -> None:
+        """RFC 9113 section 6.9.2: also of streams that there are, to below zero if need be."""
+        change = size - self.peer_window
+        self.peer_window = size
+        for stream in self.streams.values():
+            stream.send_window += change
+            if stream.send_window > LARGEST_WINDOW:
+                raise ConnectionFault(FLOW_CONTROL_ERROR, "a window of more than 2^31-1 bytes")
+            if stream.is_waiting:
+                self.turns[stream] = None
+
+    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        opaque = frames.read_ping(stream_id, payload)
+        if flags & frames.ACK:
+            self.on_ping_ack(opaque)
+        else:
+            self._spend_noise()
+            self.write(frames.ping_ack(opaque))
+
+    def on_ping_ack(self, opaque: bytes) -> None:
+        """The answer to one of ours, perhaps."""
+
+    def on_goaway(self, last_stream_id: int, code: int, detail: bytes) -> None:
+        """The peer opens, or takes, no more streams."""
+
+    # What costs the peer nothing.
+
+    def spend_reset(self) -> None:
+        if not self.budgets.resets.take(self.now):
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "too many streams reset")
+
+    def _spend_noise(self) -> None:
+        if not self.budgets.noise.take(self.now):
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+
+    def _spend_empty(self) -> None:
+        if not self.budgets.empty.take(self.now):
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "too many empty frames")
+
+    def _on_unknown(self, stream_id: int) -> None:
+        """DATA for a stream that there is not, or no more."""
+        self._check_opened(stream_id)
+        self._spend_noise()
+        if stream_id not in self._reset:
+            raise StreamFault(stream_id, STREAM_CLOSED, "DATA for a stream that is over")
+
+    def _check_opened(self, stream_id: int) -> None:
+        """Raises a fault if the stream has never been opened (RFC 9113 section 5.1, "idle")."""
+        raise NotImplementedError
