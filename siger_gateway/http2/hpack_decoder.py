@@ -91,6 +91,7 @@ class HeaderDecoder:
         """
         self.max_table_size = max_table_size
         self._must_shrink_to = min(self._must_shrink_to, max_table_size)
+        self._blocks.clear()  # none of them may come without an update now
 
     def decode(self, block: bytes, max_list_bytes: int, max_fields: int) -> Headers:
         """The fields of a whole header block, i.e. of HEADERS with its CONTINUATIONs.

@@ -1,13 +1,11 @@
-"""Header blocks: the examples of RFC 7541, each of its errors, and the library ``hpack`` as peer."""
+"""Header blocks as they are decoded: the examples of RFC 7541, its errors, the limits, the memory."""
 
 from __future__ import annotations
 
 import tracemalloc
 
-import hpack
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hpack.table import HeaderTable
 
 from siger_gateway.http1.headers import Headers
 from siger_gateway.http2 import hpack_decoder
@@ -128,9 +126,7 @@ def integer(value: int, prefix: int, pattern: int = 0) -> bytes:
 
 
 def literal(name: bytes, value: bytes, pattern: int = 0x40) -> bytes:
-    return (
-        bytes([pattern]) + integer(len(name), 127) + name + integer(len(value), 127) + value
-    )
+    return bytes([pattern]) + integer(len(name), 127) + name + integer(len(value), 127) + value
 
 
 def update(size: int) -> bytes:
@@ -138,7 +134,7 @@ def update(size: int) -> bytes:
 
 
 def test_the_static_table_is_that_of_appendix_a() -> None:
-    assert STATIC_FIELDS == tuple(hpack.table.HeaderTable.STATIC_TABLE)
+    assert tuple(HeaderTable.STATIC_TABLE) == STATIC_FIELDS
     assert len(STATIC_FIELDS) == STATIC_LENGTH
     for index, field in enumerate(STATIC_FIELDS, 1):
         assert FIELD_INDEX[field] == index
@@ -296,7 +292,9 @@ def test_a_raised_limit_may_be_used() -> None:
     assert "of 8192 bytes" in repr(decoder)
 
 
-@pytest.mark.parametrize("block", [b"", b"\x82", update(101), update(4096), update(101) + update(9)])
+@pytest.mark.parametrize(
+    "block", [b"", b"\x82", update(101), update(4096), update(101) + update(9)]
+)
 def test_a_lowered_limit_demands_an_update_of_the_size(block: bytes) -> None:
     decoder = HeaderDecoder()
     for _ in range(2):  # remembered blocks, too
@@ -324,33 +322,26 @@ def test_a_lowered_limit_demands_nothing_of_a_table_that_is_smaller() -> None:
     assert decode(decoder, b"\x82") == [(b":method", b"GET")]
 
 
-BIG = b"v" * 1000
-
-
 @pytest.mark.parametrize(
     "block",
     [
-        literal(b"a", b"1") + literal(b"big", BIG),
-        literal(b"a", b"1") + literal(b"big", BIG, 0),
+        literal(b"a", b"1"),
+        literal(b"big", b"v" * 1000, 0x00) + literal(b"a", b"1"),
+        literal(b"big", b"v" * 1000) + literal(b"a", b"1"),
+        literal(b"a", b"1") + literal(b"big", b"v" * 1000, 0x10),
         literal(b"a", b"1") + b"\xbe" * 31,
         b"\x82" * 25 + literal(b"a", b"1") + b"\x82",
     ],
 )
 def test_a_list_that_is_too_large_is_refused_but_its_fields_enter_the_table(block: bytes) -> None:
-    exact = sum(len(name) + len(value) + 32 for name, value in decode(HeaderDecoder(), block))
-    for limit, fields in ((exact, 32), (exact - 1, 32), (200, 32), (exact, 2), (0, 0)):
-        if block.endswith(BIG) and fields == 2:
-            continue
-        decoder, allowed = HeaderDecoder(), (limit, fields) == (exact, 32)
-        if allowed:
+    headers = decode(HeaderDecoder(), block)
+    exact = sum(len(name) + len(value) + 32 for name, value in headers)
+    assert HeaderDecoder().decode(block, exact, len(headers)) == headers
+    for limit, fields in (exact - 1, PLENTY), (PLENTY, len(headers) - 1), (0, 0):
+        decoder = HeaderDecoder()
+        with pytest.raises(HeaderListTooLarge):
             decoder.decode(block, limit, fields)
-        else:
-            with pytest.raises(HeaderListTooLarge):
-                decoder.decode(block, limit, fields)
-        index = b"\xbf" if block.startswith(b"\x40") and b"big" in block[:10] and (
-            block[4] == 0x40
-        ) else b"\xbe"
-        assert decode(decoder, index) == [(b"a", b"1")]
+        assert decode(decoder, b"\xbe") == [(b"a", b"1")]
 
 
 def test_the_number_of_fields_is_limited_exactly() -> None:
@@ -364,13 +355,13 @@ def test_the_number_of_fields_is_limited_exactly() -> None:
 
 
 def test_a_flood_of_literals_takes_no_memory() -> None:
-    block = b"\x01\x00" * 100_000
+    block = b"\x01\x00" * 20_000
     decoder = HeaderDecoder()
     tracemalloc.start()
     try:
         with pytest.raises(HeaderListTooLarge):
             decoder.decode(block, 16384, 100)
-        assert tracemalloc.get_traced_memory()[1] < 500_000
+        assert tracemalloc.get_traced_memory()[1] < 200_000
     finally:
         tracemalloc.stop()
 
@@ -426,91 +417,3 @@ def test_blocks_that_come_once_are_not_kept() -> None:
     for number in range(100):
         decode(decoder, literal(b"id", b"%d" % number, 0))
     assert not decoder._blocks
-
-
-# Against the library.
-
-short = st.binary(max_size=12)
-names = st.sampled_from([b"a", b"te", b":path", b":status", b"cookie", b"x-id"]) | short
-values = st.sampled_from([b"", b"/", b"200", b"trailers", b"v" * 60, b"w" * 300]) | short
-fields = st.tuples(names, values)
-header_lists = st.lists(st.lists(st.tuples(fields, st.booleans()), max_size=8), max_size=8)
-
-
-@given(header_lists, st.booleans(), st.lists(st.integers(0, 300), max_size=8))
-def test_blocks_of_the_library_are_decoded(
-    lists: list[list[tuple[tuple[bytes, bytes], bool]]], coded: bool, sizes: list[int]
-) -> None:
-    encoder, decoder = hpack.Encoder(), HeaderDecoder(300)
-    encoder.header_table_size = 300
-    for number, marked in enumerate(lists):
-        if number < len(sizes):
-            encoder.header_table_size = sizes[number]
-        headers = [
-            hpack.NeverIndexedHeaderTuple(*field) if sensitive else hpack.HeaderTuple(*field)
-            for field, sensitive in marked
-        ]
-        assert decode(decoder, encoder.encode(headers, huffman=coded)) == headers
-        assert (decoder.never_indexed or set()) <= {name for (name, _), mark in marked if mark}
-        assert decoder._size == encoder.header_table._current_size
-
-
-representations = st.one_of(
-    st.integers(0x81, 0xFE).map(lambda byte: bytes([byte])),
-    st.integers(0x81, 0x91).map(lambda byte: bytes([byte])),
-    st.integers(0xBE, 0xC3).map(lambda byte: bytes([byte])),
-    st.builds(literal, names, values, st.sampled_from([0x40, 0x40, 0x00, 0x10])),
-    st.builds(lambda index, value: integer(index, 0x3F, 0x40) + integer(len(value), 127) + value,
-              st.integers(1, 65), values),
-)
-blocks = st.builds(
-    lambda updates, parts, rest: b"".join([*map(update, updates), *parts, rest]),
-    st.just([]) | st.lists(st.integers(0, 210), max_size=2),
-    st.lists(representations, max_size=8),
-    st.just(b"") | st.binary(max_size=4),
-)
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.lists(blocks, max_size=8))
-def test_any_blocks_are_decoded_or_refused_as_by_the_library(sequence: list[bytes]) -> None:
-    ours, theirs = HeaderDecoder(200), hpack.Decoder()
-    theirs.max_allowed_table_size = theirs.header_table_size = 200
-    for block in sequence:
-        try:
-            expected = [tuple(field) for field in theirs.decode(block, raw=True)]
-        except (hpack.HPACKError, IndexError):
-            with pytest.raises(HpackError):
-                decode(ours, block)
-            return
-        try:
-            assert decode(ours, block) == expected
-        except HpackError as refused:  # noqa: PERF203 -- the library has no such limit
-            assert "wrong place" in refused.detail or "integer" in refused.detail
-            return
-        assert ours._size == theirs.header_table._current_size
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(blocks, min_size=1, max_size=4), st.lists(st.integers(0, 3), max_size=20))
-def test_remembered_blocks_mean_what_they_would_mean_anew(
-    choices: list[bytes], order: list[int]
-) -> None:
-    remembering, forgetful = HeaderDecoder(200), HeaderDecoder(200)
-
-    def outcome(decoder: HeaderDecoder, block: bytes) -> object:
-        try:
-            return decoder.decode(block, 400, 8), decoder.never_indexed
-        except HeaderListTooLarge:
-            return "too large"
-        except HpackError:
-            return "refused"
-
-    for number in order:
-        block = choices[number % len(choices)]
-        forgetful._blocks.clear()
-        seen = outcome(remembering, block)
-        assert seen == outcome(forgetful, block)
-        assert repr(remembering) == repr(forgetful)
-        if seen == "refused":
-            return

@@ -18,7 +18,7 @@ library = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
 
 def bits(text: str) -> bytes:
-    return int(text, 2).to_bytes(len(text) // 8, "big")
+    return int(text or "0", 2).to_bytes(len(text) // 8, "big")
 
 
 def test_the_code_is_that_of_appendix_b() -> None:
@@ -54,7 +54,7 @@ def test_strings_are_encoded_as_by_the_library(value: bytes) -> None:
     assert decode(encode(value)) == value
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(
     st.binary(max_size=8)
     | st.binary(max_size=8).map(lambda end: b"\xff\xff\xff" + end)
@@ -93,12 +93,8 @@ def test_wrong_padding_and_eos_are_refused(coded: bytes, problem: str) -> None:
 
 @pytest.mark.parametrize("padding", range(8))
 def test_up_to_seven_ones_are_padding(padding: int) -> None:
-    # "0" has five bits, " " has six.
-    spaces = next(n for n in range(8) if (5 + 6 * n + padding) % 8 == 0) if padding % 2 else 0
-    zeros = 1 if padding % 2 else next(n for n in range(8) if (5 * n + padding) % 8 == 0)
-    assert decode(bits("00000" * zeros + "010100" * spaces + "1" * padding)) == (
-        b"0" * zeros + b" " * spaces
-    ) if zeros + spaces else decode(b"") == b""
+    zeros = next(count for count in range(8) if (5 * count + padding) % 8 == 0)
+    assert decode(bits("00000" * zeros + "1" * padding)) == b"0" * zeros
 
 
 def test_peers_cannot_fill_the_memory_with_strings() -> None:
