@@ -1,4 +1,4 @@
-"""Header blocks as they are decoded: the examples of RFC 7541, its errors, the limits, the memory."""
+"""Header blocks as they are decoded: the examples of RFC 7541, its errors, the limits."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import pytest
 from hpack.table import HeaderTable
 
 from siger_gateway.http1.headers import Headers
-from siger_gateway.http2 import hpack_decoder
 from siger_gateway.http2.faults import COMPRESSION_ERROR, HeaderListTooLarge, HpackError
 from siger_gateway.http2.hpack_decoder import HeaderDecoder
 from siger_gateway.http2.static_table import FIELD_INDEX, NAME_INDEX, STATIC_FIELDS, STATIC_LENGTH
-
-PLENTY = 1_000_000
+from tests.header_blocks import PLENTY, decode, integer, literal, update
 
 REQUESTS: list[Headers] = [
     [
@@ -107,30 +105,6 @@ APPENDIX_C = {
         [(4, 222), (4, 222), (3, 215)],
     ),
 }
-
-
-def decode(decoder: HeaderDecoder, block: bytes) -> Headers:
-    return decoder.decode(block, PLENTY, PLENTY)
-
-
-def integer(value: int, prefix: int, pattern: int = 0) -> bytes:
-    """As section 5.1 has it, in pseudo code."""
-    if value < prefix:
-        return bytes([pattern | value])
-    octets = [pattern | prefix]
-    value -= prefix
-    while value >= 128:
-        octets.append(value % 128 + 128)
-        value //= 128
-    return bytes([*octets, value])
-
-
-def literal(name: bytes, value: bytes, pattern: int = 0x40) -> bytes:
-    return bytes([pattern]) + integer(len(name), 127) + name + integer(len(value), 127) + value
-
-
-def update(size: int) -> bytes:
-    return integer(size, 0x1F, 0x20)
 
 
 def test_the_static_table_is_that_of_appendix_a() -> None:
@@ -364,56 +338,3 @@ def test_a_flood_of_literals_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 200_000
     finally:
         tracemalloc.stop()
-
-
-def test_a_refused_block_is_not_remembered() -> None:
-    decoder = HeaderDecoder()
-    for _ in range(4):
-        with pytest.raises(HeaderListTooLarge):
-            decoder.decode(b"\x82" * 10, 100, 100)
-    assert not decoder._blocks
-
-
-def test_a_block_that_comes_again_gives_the_same_list() -> None:
-    decoder = HeaderDecoder()
-    block = b"\x82\x84" + literal(b"a", b"1", 0x00) + literal(b"secret", b"2", 0x10)
-    decode(decoder, block)
-    second = decode(decoder, block)
-    decode(decoder, b"\x82")
-    assert decoder.never_indexed is None
-    assert decode(decoder, block) is second
-    assert decoder.never_indexed == {b"secret"}
-
-
-@pytest.mark.parametrize("change", [literal(b"b", b"2"), update(0), literal(b"b", b"v" * 5000)])
-def test_a_changed_table_changes_what_a_block_means(change: bytes) -> None:
-    decoder = HeaderDecoder()
-    decode(decoder, literal(b"a", b"1"))
-    for _ in range(3):
-        assert decode(decoder, b"\xbe") == [(b"a", b"1")]
-    with pytest.raises(HeaderListTooLarge):
-        decoder.decode(change + b"\x82", 10, 10)
-    try:
-        assert decode(decoder, b"\xbe") == [(b"b", b"2")]
-    except HpackError:
-        assert "0 entries" in repr(decoder)
-
-
-def test_peers_cannot_fill_the_memory_with_blocks() -> None:
-    decoder = HeaderDecoder()
-    for number in range(3 * hpack_decoder.MAX_BLOCKS):
-        for _ in range(2):
-            decode(decoder, literal(b"id", b"%d" % number, 0))
-        assert len(decoder._blocks) <= hpack_decoder.MAX_BLOCKS
-        assert len(decoder._seen) <= hpack_decoder.MAX_BLOCKS
-    assert decoder._blocks
-    for _ in range(3):
-        decode(decoder, literal(b"id", b"1" * hpack_decoder.LONGEST_REMEMBERED, 0))
-    assert max(map(len, decoder._blocks)) <= hpack_decoder.LONGEST_REMEMBERED
-
-
-def test_blocks_that_come_once_are_not_kept() -> None:
-    decoder = HeaderDecoder()
-    for number in range(100):
-        decode(decoder, literal(b"id", b"%d" % number, 0))
-    assert not decoder._blocks
