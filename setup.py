@@ -16,6 +16,8 @@ VERSION = next(
 COMPILED = (
     *("http1/headers", "http1/message", "http1/plain", "http1/reply", "http1/timeouts"),
     *("http1/request_parser", "http1/response_parser", "http1/server", "http1/client"),
+    *("http2/faults", "http2/frames", "http2/static_table", "http2/huffman"),
+    *("http2/hpack_decoder", "http2/hpack_encoder"),
     *("filters/filter", "filters/chain", "filters/gcra", "filters/rate_limit_fields"),
     *("filters/rate_limit", "filters/authenticate", "filters/tokens", "telemetry/metrics"),
     *("telemetry/access_log", "telemetry/redact", "proxy/route"),
