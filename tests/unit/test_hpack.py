@@ -267,7 +267,16 @@ def test_a_raised_limit_may_be_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [b"", b"\x82", update(101), update(4096), update(101) + update(9)]
+    "block",
+    [
+        b"",
+        b"\x82",
+        literal(b"a", b"1"),
+        literal(b"a", b"1", 0x10),
+        update(101),
+        update(4096),
+        update(101) + update(9),
+    ],
 )
 def test_a_lowered_limit_demands_an_update_of_the_size(block: bytes) -> None:
     decoder = HeaderDecoder()
@@ -326,6 +335,14 @@ def test_the_number_of_fields_is_limited_exactly() -> None:
             decoder.decode(b"\x82\x84\x86", PLENTY, 2)
         with pytest.raises(HeaderListTooLarge):
             decoder.decode(b"\x82\x84\x86", 3 * 38, 3)
+
+
+def test_large_fields_of_the_table_count_as_often_as_they_are_indexed() -> None:
+    decoder = HeaderDecoder()
+    decode(decoder, literal(b"big", b"v" * 965))
+    assert len(decoder.decode(b"\xbe" * 3, 3000, 3)) == 3
+    with pytest.raises(HeaderListTooLarge):
+        decoder.decode(b"\xbe" * 3, 2999, 3)
 
 
 def test_a_flood_of_literals_takes_no_memory() -> None:

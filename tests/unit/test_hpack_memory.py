@@ -56,6 +56,13 @@ def test_peers_cannot_fill_the_memory_with_blocks() -> None:
     assert max(map(len, decoder._blocks)) <= hpack_decoder.LONGEST_REMEMBERED
 
 
+def test_a_block_that_changes_the_table_does_so_each_time() -> None:
+    decoder = HeaderDecoder()
+    for count in range(1, 6):
+        decode(decoder, literal(b"a", b"1"))
+        assert f"{count} entries" in repr(decoder)
+
+
 def test_blocks_that_come_once_are_not_kept() -> None:
     decoder = HeaderDecoder()
     for number in range(100):
