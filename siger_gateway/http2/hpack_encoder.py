@@ -5,11 +5,11 @@ keep for a connection, and a field that has been written once is a dictionary lo
 a block of 13 fields, two of them new each time, takes 1.3 µs, where the library ``hpack`` takes 47.
 
 What it costs is bytes: 370 for that block, where repeated fields in the dynamic table would make it
-108. They hardly cost time: a send and a receive on the loopback take 7.5 µs for either, reading them
-in our own decoder 5.5 µs instead of 3.3 (compiled by mypyc 1.0 instead of 0.6), a line of 1 Gbit/s
-is busy for 2 µs more. An encoder with a table for each connection would write no faster, so it would
-be worth its state only where bandwidth is scarce. Huffman's code would make it 276 bytes, but takes
-our decoder longer to read than all the rest. (``python -m benchmarks.hpack``)
+108. They hardly cost time: a send and a receive on the loopback take 7.5 µs for either, reading
+them in our own decoder 5.5 µs instead of 3.3 (compiled by mypyc 1.0 instead of 0.6), and a line of
+1 Gbit/s is busy for 2 µs more. An encoder with a table for each connection would write no faster,
+so it would be worth its state only where bandwidth is scarce. Huffman's code would make it 276
+bytes, but takes our decoder longer to read than all the rest. (``python -m benchmarks.hpack``)
 """
 
 from __future__ import annotations

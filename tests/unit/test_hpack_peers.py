@@ -21,6 +21,7 @@ fields = st.tuples(names, values)
 header_lists = st.lists(st.lists(st.tuples(fields, st.booleans()), max_size=8), max_size=8)
 
 
+@settings(max_examples=60, deadline=None)
 @given(header_lists, st.booleans(), st.lists(st.integers(0, 300), max_size=8))
 def test_blocks_of_the_library_are_decoded(
     lists: list[list[tuple[tuple[bytes, bytes], bool]]], coded: bool, sizes: list[int]
@@ -58,7 +59,7 @@ blocks = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(blocks, max_size=8))
 def test_any_blocks_are_decoded_or_refused_as_by_the_library(sequence: list[bytes]) -> None:
     ours, theirs = HeaderDecoder(200), hpack.Decoder()
@@ -80,7 +81,7 @@ def test_any_blocks_are_decoded_or_refused_as_by_the_library(sequence: list[byte
         assert ours._size == theirs.header_table._current_size
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(blocks, min_size=1, max_size=4), st.lists(st.integers(0, 3), max_size=20))
 def test_remembered_blocks_mean_what_they_would_mean_anew(
     choices: list[bytes], order: list[int]
@@ -105,6 +106,7 @@ def test_remembered_blocks_mean_what_they_would_mean_anew(
             return
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(fields, max_size=8), max_size=8))
 def test_the_library_decodes_what_is_encoded(lists: list[Headers]) -> None:
     encoder, theirs, ours = HeaderEncoder(), hpack.Decoder(), HeaderDecoder()

@@ -54,7 +54,7 @@ def test_strings_are_encoded_as_by_the_library(value: bytes) -> None:
     assert decode(encode(value)) == value
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=8)
     | st.binary(max_size=8).map(lambda end: b"\xff\xff\xff" + end)
