@@ -55,8 +55,8 @@ _Known = tuple[Headers, int, frozenset[bytes] | None]
 class HeaderDecoder:
     """Decodes the header blocks of one connection, in the order of their arrival.
 
-    :param max_table_size: bytes of the dynamic table. A connection begins with the default; what our
-        SETTINGS say instead counts from their acknowledgement on (``limit_table``).
+    :param max_table_size: bytes of the dynamic table. A connection begins with the default; what
+        our SETTINGS say instead counts from their acknowledgement on (``limit_table``).
     """
 
     __slots__ = (
