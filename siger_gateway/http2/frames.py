@@ -1,4 +1,4 @@
-"""HTTP/2 frames (RFC 9113 sections 4 and 6): bytes to frames, frames to what they say, and back.
+"""HTTP/2 frames (RFC 9113 sections 4 and 6): bytes into frames, frames into what they say.
 
 A frame is a plain tuple ``(type, flags, stream id, payload)``: there are several for each call, and
 a tuple costs a tenth of an object. ``FrameReader`` makes them of bytes in any pieces. For each type

@@ -11,8 +11,9 @@ is too large is an ``IndexError``, as is a byte beyond the block's end: neither 
 table is what it was: a block that does not change the table decodes to the same fields again. A
 client that lets each call's request id enter the table changes it each time; the other two count.
 
-A block of 13 fields of which two are new each time, which enter the table, takes TODO µs, where the
-library ``hpack`` takes TODO; one that comes again TODO and TODO (``python -m benchmarks.hpack``).
+A block of 13 fields, two of them new each time, that enter the table, takes 7.2 µs (2.7 compiled by
+mypyc), of which the Huffman code of those two is 4; the library ``hpack`` takes 40. Without Huffman
+it is 3.3 (0.6) and 25; a block that comes again takes 0.1 and 19 (``python -m benchmarks.hpack``).
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ _Known = tuple[Headers, int, frozenset[bytes] | None]
 class HeaderDecoder:
     """Decodes the header blocks of one connection, in the order of their arrival.
 
-    :param max_table_size: bytes of the dynamic table: what our SETTINGS_HEADER_TABLE_SIZE says.
+    :param max_table_size: bytes of the dynamic table. A connection begins with the default; what
+        our SETTINGS say instead counts from their acknowledgement on (``limit_table``).
     """
 
     __slots__ = (
@@ -91,6 +93,7 @@ class HeaderDecoder:
         """
         self.max_table_size = max_table_size
         self._must_shrink_to = min(self._must_shrink_to, max_table_size)
+        self._blocks.clear()  # none of them may come without an update now
 
     def decode(self, block: bytes, max_list_bytes: int, max_fields: int) -> Headers:
         """The fields of a whole header block, i.e. of HEADERS with its CONTINUATIONs.

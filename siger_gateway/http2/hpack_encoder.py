@@ -1,7 +1,15 @@
 """Fields become header blocks (RFC 7541), and always the same bytes: one encoder serves all.
 
-It never lets a field enter the dynamic table, so it has no state that a connection would have to
-keep, and a field that has been written once is a dictionary look-up from then on. TODO
+It lets no field enter the dynamic table (nor does nginx; Envoy does). So there is nothing to
+keep for a connection, and a field that has been written once is a dictionary look-up from then on:
+a block of 13 fields, two of them new each time, takes 1.3 µs, where the library ``hpack`` takes 47.
+
+What it costs is bytes: 370 for that block, where repeated fields in the dynamic table would make it
+108. They hardly cost time: a send and a receive on the loopback take 7.5 µs for either, reading
+them in our own decoder 5.5 µs instead of 3.3 (compiled by mypyc 1.0 instead of 0.6), and a line of
+1 Gbit/s is busy for 2 µs more. An encoder with a table for each connection would write no faster,
+so it would be worth its state only where bandwidth is scarce. Huffman's code would make it 276
+bytes, but takes our decoder longer to read than all the rest. (``python -m benchmarks.hpack``)
 """
 
 from __future__ import annotations
