@@ -401,9 +401,6 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
 }
 """Class name -> keys of the contract that this version does not act on yet."""
 
-PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {}
-"""Class.field -> values of the contract that this version does not act on yet."""
-
 SHORTHAND: Final[dict[str, str]] = {
     "EndpointSpec": "address",
     "SecurityHeadersConfig": "enabled",

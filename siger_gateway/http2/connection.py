@@ -22,6 +22,7 @@ from typing import Final, cast
 from siger_gateway.http.headers import Headers
 from siger_gateway.http2 import frames
 from siger_gateway.http2.faults import (
+    CANCEL,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     PROTOCOL_ERROR,
@@ -148,6 +149,19 @@ class Stream:
         else:
             self.on_room()
         return False
+
+    def put_last(self) -> None:
+        """Ends our side without trailers."""
+        self.put_end(frames.data_frame(self.id, b"", True))
+
+    def leave(self) -> None:
+        """Both sides have ended."""
+        self._connection.forget(self.id)
+
+    def give_up(self) -> None:
+        """Resets the stream, if it is not over yet."""
+        if self._connection.streams.get(self.id) is self:
+            self._connection.forget_reset(self.id, CANCEL)
 
     @property
     def is_waiting(self) -> bool:

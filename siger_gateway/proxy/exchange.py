@@ -122,7 +122,9 @@ class Exchange:
         self._connection: AnyConnection | None = None
         self._waiting = False  # for a connection
         self._awaiting_body = False  # before an endpoint is selected
-        self._body = RequestBody(request.method) if request.content_length != 0 else None
+        self._body: RequestBody | None = None
+        if request.content_length != 0:
+            self._body = RequestBody(request.method, refusable=cluster.speaks_http2)
         self._retries: Attempts | None = None  # once an attempt has failed
         self._response_begun = False
         self._status = 0

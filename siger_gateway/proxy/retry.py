@@ -81,7 +81,7 @@ class RetryPolicy:
         :param replayable: what was sent of the body is still here.
         """
         if cause in NOT_TRIED:
-            return cause in self.causes
+            return cause in self.causes and replayable
         if method not in IDEMPOTENT or not replayable:
             return False
         return cause in self.causes or (stale and cause == "upstream_reset")

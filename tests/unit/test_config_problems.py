@@ -361,8 +361,6 @@ BAD: list[tuple[str, str, int, str, str]] = [
      2, "routes[0].mirror", "not supported yet"),
     ("planned key of jobs", "jobs: {submit_subject: jobs.submitted}",
      1, "jobs.submit_subject", "not supported yet"),
-    ("planned protocol", service("consul: a, protocol: h2c"),
-     1, "services.s.protocol", '"h2c" is not supported yet'),
     # old names
     ("old and new name", "consul_address: 'a:1'\nconsulAddress: 'a:1'",
      2, "consulAddress", 'the old name of "consul_address", which is in line 1 too'),
