@@ -470,6 +470,7 @@ class ClientConnection(Connection):
             self.closed = True
             self.ending = True
             self._owner.forget(self)
+            self.flush()
             self.transport.close()
 
     def on_fault(self, fault: ConnectionFault) -> None:

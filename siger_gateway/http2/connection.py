@@ -230,6 +230,10 @@ class Connection(asyncio.Protocol):
         """The socket takes no more for now."""
         self.ending = False
         """No frame is looked at any more."""
+        self._loop = asyncio.get_running_loop()  # a system call (getpid) in Python 3.11
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._reading = False  # what is written meanwhile is sent at the end of it
         self.now = now
         self.budgets = Budgets(now, trust)
         self._reader = FrameReader()
@@ -252,6 +256,7 @@ class Connection(asyncio.Protocol):
         if self.ending:
             return
         reader = self._reader
+        self._reading = True
         try:
             for kind, flags, stream_id, payload in reader.receive(data):
                 try:
@@ -272,6 +277,9 @@ class Connection(asyncio.Protocol):
                 raise reader.fault
         except ConnectionFault as fault:
             self.fail(fault)
+        finally:
+            self._reading = False
+            self.flush()
 
     def pause_writing(self) -> None:
         self.stalled = True
@@ -285,7 +293,25 @@ class Connection(asyncio.Protocol):
         self.take_turns()
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        """Sends ``data`` with all that is written in this turn of the loop: a system call costs as
+        much as all that the gateway does for a call, and there are five frames for each."""
+        out = self._out
+        if not out and not self._reading:
+            self._loop.call_soon(self.flush)
+        out.append(data)
+        self._out_size += len(data)
+        if self._out_size > WRITE_HIGH_WATER:  # a slow peer has to be noticed
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what has been written."""
+        out = self._out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._out_size = 0
+            if not self.transport.is_closing():
+                self.transport.write(data)
 
     def take_turns(self) -> None:
         """Sends what waits, a frame of each stream in turn, until there is no room."""
@@ -307,6 +333,7 @@ class Connection(asyncio.Protocol):
         if not self.ending:
             self.ending = True
             self.write(frames.goaway(self.last_stream_id, fault.code, fault.detail))
+            self.flush()
             self.on_fault(fault)
 
     def reset(self, stream_id: int, code: int) -> None:

@@ -554,6 +554,7 @@ class ServerConnection(Connection):
     def _close_if_drained(self) -> None:
         if self._refused_above != LARGEST_WINDOW and not self.streams:
             self.ending = True
+            self.flush()
             self.transport.close()
 
     def on_goaway(self, last_stream_id: int, code: int, detail: bytes) -> None:
@@ -601,6 +602,7 @@ class ServerConnection(Connection):
             return False
         self.write(frames.goaway(self._last, NO_ERROR))
         self.ending = True
+        self.flush()
         self.transport.close()
         return True
 
