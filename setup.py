@@ -14,7 +14,7 @@ VERSION = next(
 
 
 COMPILED = (
-    *("http/headers", "http/message", "http1/plain", "http/reply", "http/timeouts"),
+    *("http/headers", "http/message", "http1/plain", "proxy/reply", "http/timeouts"),
     *("http1/request_parser", "http1/response_parser", "http1/server", "http1/client"),
     *("http/tornado", "api/direct", "api/documents", "jobs/moments", "jobs/ownership"),
     *("http2/faults", "http2/frames", "http2/static_table", "http2/huffman"),

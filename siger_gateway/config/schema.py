@@ -223,7 +223,8 @@ class RetryConfig:
 
     attempts: int = doc("tries in all, the first included", 3, least=1, most=10)
     on: tuple[RetryCondition, ...] = doc(
-        "connect (no connection to be had), reset (broken off, or no answer in time), or a status",
+        "connect (no connection to be had), reset (broken off, or no answer in time), a status, or "
+        "of gRPC unavailable, resource-exhausted, deadline-exceeded, internal, cancelled",
         ("connect", "reset"),
     )
     per_try_timeout: Duration = doc(

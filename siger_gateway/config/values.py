@@ -333,7 +333,9 @@ _KINDS: Final[dict[str, _Kind]] = {
     "network": _Kind("a network such as 10.0.0.0/8, or an address", parse_network),
     "method": _Kind("an HTTP method in upper case", parse_method),
     "retry condition": _Kind(
-        "connect, reset or a status from 400 to 599", parse_retry_condition, numeric=True
+        "connect, reset, a status from 400 to 599, or a code of gRPC like unavailable",
+        parse_retry_condition,
+        numeric=True,
     ),
     "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
     "host name": _Kind("a host without port", parse_host_name),

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from siger_gateway.errors import REASONS, GatewayError
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 
 DOMAIN: Final = "siger"
 """``ErrorInfo.domain``: whose words the reasons are."""
@@ -130,6 +130,8 @@ def is_grpc(content_type: bytes) -> bool:
 
     gRPC-Web is another protocol: it has ``web``.
     """
+    if content_type == b"application/grpc":  # nearly all of them, and most others are shorter
+        return True
     media_type = content_type.partition(b";")[0].strip().lower()
     return media_type == b"application/grpc" or media_type.startswith(b"application/grpc+")
 

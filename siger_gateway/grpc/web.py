@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from siger_gateway.errors import GatewayError
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 
 TRAILERS: Final = 0x80
 """The flag of the frame that holds the trailers; messages have 0 or 1 (compressed)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from sys import maxsize
 from typing import Any, Final, cast
 
 from siger_gateway.http.connection import Acceptor, ServerLimits
@@ -90,7 +91,9 @@ class ServerStream(Stream):
         self._paused = False
         self._tunnel: StreamTransport | None = None
         self._head_ends = False  # the head has been the end, too
-        self._body_limit = 0
+        # A stream of messages has no size that anybody could limit.
+        grpc = request.fields.get(b"content-type", b"").startswith(b"application/grpc")
+        self._body_limit = maxsize if grpc else server.owner.limits.body
         self._declared = -1 if request.content_length is None else request.content_length
         self._last_progress = server.now
         self.bytes_in = 0
@@ -114,7 +117,6 @@ class ServerStream(Stream):
     def begin(self, consumer: Consumer) -> None:
         """``consumer`` answers; the body follows."""
         self._consumer = consumer
-        self._body_limit = self._server.owner.limits.body
         consumer.start()
         request = self.request
         if (

@@ -14,6 +14,7 @@ from typing import Final
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.chain import Filters
 from siger_gateway.filters.filter import Call, Reply, Verdict
+from siger_gateway.grpc.status import is_grpc
 from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http.stream import Consumer, DownstreamStream
 from siger_gateway.http.tornado import Caller, TornadoConsumer
@@ -28,6 +29,7 @@ from siger_gateway.proxy.forwarded import (
     has_looped,
     request_id,
 )
+from siger_gateway.proxy.grpc_exchange import GrpcExchange
 from siger_gateway.proxy.held import Held
 from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
 from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
@@ -217,7 +219,10 @@ class Dispatcher:
         forwarding = forwarding_headers(request, stream, identity, self.trusted)
         if call is not None:
             forwarding += call.to_service
-        return Exchange(
+        kind = Exchange
+        if request.http2 and is_grpc(request.fields.get(b"content-type", b"")):
+            kind = GrpcExchange
+        return kind(
             route,
             route.cluster if route.split is None else route.split.choose(),
             request,
