@@ -70,9 +70,12 @@ class PoolConfig:
 class HealthCheckConfig:
     """How the endpoints of a service are asked whether they are well."""
 
-    type: Literal["http", "tcp"] = doc("a GET of `path`, or whether a connection opens", "http")
+    type: Literal["http", "tcp", "grpc"] = doc(
+        "a GET of `path`, whether a connection opens, or grpc.health.v1", "http"
+    )
     path: PathPrefix = doc('answers 2xx when all is well; "" = no check', "")
     host: Address = doc("the Host field; empty: the address of the endpoint", "")
+    service: Text = doc("that grpc.health.v1 is asked for; empty: the whole server", "")
     interval: Duration = doc("between two checks of one endpoint", 10.0, least=0.1)
     timeout: Duration = doc("for the whole answer", 2.0, least=MOMENT)
     healthy: int = doc("checks passed in a row that bring an endpoint back", 2, least=1)
@@ -86,7 +89,7 @@ class HealthCheckConfig:
 
     @property
     def enabled(self) -> bool:
-        return self.type == "tcp" or bool(self.path)
+        return self.type != "http" or bool(self.path)
 
 
 @dataclass(frozen=True, slots=True)
