@@ -82,8 +82,9 @@ def field_path(descriptor: Descriptor, path: str) -> FieldPath | None:
         if found is None:
             return None
         fields.append(found)
-        is_open = found.message_type is not None and not found.is_repeated
-        inside = found.message_type if is_open else None
+        kind = found.message_type
+        is_open = kind is not None and not found.is_repeated and not _is_special(kind)
+        inside = kind if is_open else None
     return tuple(fields)
 
 
@@ -109,17 +110,18 @@ def set_texts(message: Message, path: FieldPath, texts: list[str]) -> bool:
     return True
 
 
-def fill(message: Message, document: Any, pool: DescriptorPool, within: str = "") -> None:
+def fill(message: Message, document: Any, pool: DescriptorPool) -> None:
     """Sets the fields of a message from a JSON value.
 
     :param pool: the descriptions of what an ``Any`` may hold.
-    :param within: the path of ``document`` in what the client has sent.
     :raises GatewayError: ``invalid_fields``, which names every bad one.
     """
     try:
+        if not isinstance(document, dict) and not _is_special(message.DESCRIPTOR):
+            raise TypeError  # json_format takes an empty array for an object
         json_format.ParseDict(document, message, descriptor_pool=pool)
     except _UNFIT:
-        raise GatewayError("invalid_fields", errors=_errors(message, document, within)) from None
+        raise GatewayError("invalid_fields", errors=_errors(message, document)) from None
 
 
 def expectation(field: FieldDescriptor) -> str:
@@ -136,14 +138,14 @@ def expectation(field: FieldDescriptor) -> str:
     return _SCALARS[field.cpp_type]
 
 
-def _errors(message: Message, document: Any, within: str) -> list[dict[str, str]]:
+def _errors(message: Message, document: Any) -> list[dict[str, str]]:
     errors: list[dict[str, str]] = []
-    for path, detail in _problems(message.DESCRIPTOR, document, within, 0):
+    for path, detail in _problems(message.DESCRIPTOR, document, "", 0):
         errors.append({"field": path[:200], "detail": detail})
         if len(errors) == MAX_ERRORS:
             break
     # Nothing found: what is wrong is between the fields, and then the whole is.
-    return errors or [{"field": within, "detail": "does not fit the message's description"}]
+    return errors or [{"field": "", "detail": "does not fit the message's description"}]
 
 
 def _problems(

@@ -176,11 +176,13 @@ class Binding:
             return json_format.MessageToDict(message, **self._writing)
         if field.message_type is not None and not field.is_repeated:
             return json_format.MessageToDict(getattr(message, field.name), **self._writing)
-        writing = {**self._writing, "always_print_fields_with_no_presence": True}
-        names = (field.json_name, field.name)
-        return json_format.MessageToDict(message, **writing).get(
-            names[writing["preserving_proto_field_name"]]
-        )
+        is_proto = self._writing["preserving_proto_field_name"]
+        name = field.name if is_proto else field.json_name
+        document = json_format.MessageToDict(message, **self._writing)
+        if name not in document:  # it holds its default, which has to be written all the same
+            writing = {**self._writing, "always_print_fields_with_no_presence": True}
+            document = json_format.MessageToDict(message, **writing)
+        return document.get(name)
 
     def _add_body(self, message: Message, body: bytes) -> None:
         if not body:
