@@ -220,7 +220,8 @@ def _fits(field: FieldDescriptor, value: Any) -> bool:
 
 
 def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
+    kind = field.message_type
+    return kind is not None and bool(kind.GetOptions().map_entry)
 
 
 def _is_special(descriptor: Descriptor) -> bool:
