@@ -233,7 +233,7 @@ def _is_boolean(field: FieldDescriptor) -> bool:
     kind = field.message_type
     if kind is not None and kind.full_name == "google.protobuf.BoolValue":
         return True
-    return field.cpp_type == FieldDescriptor.CPPTYPE_BOOL
+    return bool(field.cpp_type == FieldDescriptor.CPPTYPE_BOOL)
 
 
 def _boolean(text: str) -> bool | str:

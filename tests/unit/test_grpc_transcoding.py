@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import Message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siger_gateway.errors import GatewayError
@@ -441,6 +441,7 @@ books = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(books)
 def test_what_a_client_sends_is_what_it_would_be_told(document: dict[str, Any]) -> None:
     match = matched(b"PUT", b"/v1/books/1?shelf=s")
@@ -452,6 +453,7 @@ def test_what_a_client_sends_is_what_it_would_be_told(document: dict[str, Any]) 
     assert orjson.loads(told) == {**document, "name": "books/1"}
 
 
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.sampled_from([field.name for field in book().DESCRIPTOR.fields]),
