@@ -117,6 +117,7 @@ _OF_REASON: Final = {
     "connect_timeout": Code.UNAVAILABLE,
     # Not UNAVAILABLE, which clients take as leave to try again.
     "upstream_protocol": Code.INTERNAL,
+    "upstream_message": Code.INTERNAL,
 }
 
 CODES: Final = {
