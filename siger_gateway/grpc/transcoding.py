@@ -24,6 +24,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.grpc.framing import ENCODINGS
 from siger_gateway.grpc.http_rules import Rule, path_of, read_descriptors
 from siger_gateway.grpc.json_fields import (
     MAX_ERRORS,
@@ -34,9 +35,44 @@ from siger_gateway.grpc.json_fields import (
     set_texts,
 )
 from siger_gateway.grpc.path_template import BadRule, PathTable
+from siger_gateway.http1.headers import Headers
+
+JSON: Final = b"application/json"
+"""What a response is that is no stream."""
 
 MAX_PARAMETERS: Final = 1000
 """Parameters of a query, as Python's own limit for forms was chosen."""
+
+
+_OF_REQUESTS: Final = frozenset(
+    {b"content-type", b"content-length", b"content-encoding", b"accept", b"accept-encoding"}
+    | {b"te", b"expect"}
+)
+"""Fields that are about the JSON of a request, or the client's connection."""
+_OF_RESPONSES: Final = frozenset(
+    {b"content-type", b"content-length", b"trailer", b"grpc-encoding", b"grpc-accept-encoding"}
+    | {b"grpc-status", b"grpc-message", b"grpc-status-details-bin"}
+)
+"""Fields that are about the messages of a response, or say how the call went."""
+
+
+def call_head(headers: Headers) -> Headers:
+    """The fields of the call that a JSON request becomes; all others are its metadata."""
+    return [
+        *(field for field in headers if field[0] not in _OF_REQUESTS),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        (b"grpc-accept-encoding", b",".join(ENCODINGS)),
+    ]
+
+
+def reply_head(headers: Headers, content_type: bytes) -> Headers:
+    """The fields of the response that a call's response becomes.
+
+    :param content_type: ``JSON``, or that of a ``json_streams.ResponseStream``.
+    """
+    kept = [field for field in headers if field[0] not in _OF_RESPONSES]
+    return [*kept, (b"content-type", content_type)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc.path_template import BadRule
-from siger_gateway.grpc.transcoding import Binding, JsonStyle, Match, Transcoder
+from siger_gateway.grpc.transcoding import (
+    JSON,
+    Binding,
+    JsonStyle,
+    Match,
+    Transcoder,
+    call_head,
+    reply_head,
+)
 from tests.descriptors import described, library
 
 SERVICE = "library.v1.Library"
@@ -66,6 +74,34 @@ def book(**fields: Any) -> Message:
 
 def told(binding: Binding, message: Message) -> Any:
     return orjson.loads(binding.response_json(message.SerializeToString()))
+
+
+def test_a_call_has_the_fields_of_its_request_but_those_of_its_json() -> None:
+    head = [
+        (b"host", b"a"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"2"),
+        (b"accept", b"application/json"),
+        (b"accept-encoding", b"br"),
+        (b"authorization", b"x"),
+    ]
+    assert call_head(head) == [
+        (b"host", b"a"),
+        (b"authorization", b"x"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        (b"grpc-accept-encoding", b"identity,gzip,deflate"),
+    ]
+
+
+def test_a_response_has_the_metadata_of_its_call() -> None:
+    head = [
+        (b"content-type", b"application/grpc"),
+        (b"grpc-encoding", b"gzip"),
+        (b"x-cost", b"3"),
+        (b"grpc-status", b"0"),
+    ]
+    assert reply_head(head, JSON) == [(b"x-cost", b"3"), (b"content-type", b"application/json")]
 
 
 @pytest.mark.parametrize(
