@@ -16,7 +16,7 @@ from time import perf_counter, sleep, time
 from benchmarks import websocket_load
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.load import LoadResult, Wrk, run_load
-from benchmarks.processes import Child, Children, ProcessError, free_ports
+from benchmarks.processes import Child, Children, ProcessError, connections_to, free_ports
 from benchmarks.results import Row, Table
 from benchmarks.servers import Setup, bad_tokens, tokens
 from benchmarks.workloads import Workload
@@ -24,8 +24,8 @@ from benchmarks.workloads import Workload
 READY = 5.0
 """Seconds that a contender has to answer for the first time, once it listens."""
 
-WARM_UP = 1
-"""Seconds of load on each contender before the first round."""
+SETTLED = 10.0
+"""Seconds that a contender has to close the connections of a round."""
 
 FAILURES = (ProcessError, OSError, http.client.HTTPException)
 """What voids the row of one contender and leaves the others alone."""
@@ -66,7 +66,8 @@ def run_workload(
             first, second = free_ports(2)
             mine = replace(mine, endpoints=(first, second))
             websocket_load.start_echo(children, (first, second), rounds.core).wait_for_port(second)
-        load = replace(rounds, wrk=workload.environment(rounds.wrk))
+        seconds = max(rounds.seconds, workload.least_seconds)
+        load = replace(rounds, wrk=workload.environment(rounds.wrk), seconds=seconds)
         running = []
         for each, port in zip(chosen, free_ports(len(chosen)), strict=True):
             row = Row(each.name, note=each.note if workload.duty is Duty.POLICIES else "")
@@ -74,7 +75,7 @@ def run_workload(
             try:
                 one = Running(each, each.start(mine, port, workload.duty), port, row)
                 probe(one, workload, setup)
-                _measure(one, workload, children, replace(load, seconds=WARM_UP))
+                _measure(one, workload, children, replace(load, seconds=workload.least_seconds))
                 row.rounds.clear()
                 running.append(one)
             except FAILURES as error:
@@ -176,7 +177,18 @@ def _measure(running: Running, workload: Workload, children: Children, rounds: R
         size = workload.answer or workload.body
         figures["mib_per_cpu_s"] = load.requests * size / (1 << 20) / max(cpu, 0.01)
     running.row.rounds.append(figures)
-    running.row.errors += load.errors + (load.requests == 0)
+    if load.errors or not load.requests:
+        running.row.errors += load.errors or 1
+        running.row.note = f"of {load.requests:,} requests {load.errors:,} failed"
+    _settle(running.port)
+
+
+def _settle(port: int) -> None:
+    """Return once the proxy has closed what the load has left: it takes seconds for thousands of
+    connections, in which it would accept none of the next round."""
+    deadline = perf_counter() + SETTLED
+    while connections_to(port) and perf_counter() < deadline:
+        sleep(0.05)
 
 
 def _load(port: int, workload: Workload, children: Children, rounds: Rounds) -> LoadResult:

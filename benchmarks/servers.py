@@ -99,6 +99,10 @@ log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr",'
     }}"""
 
 
+MOST_CONNECTIONS = 16_384
+"""From clients, and requests that wait at a time: limits that no load reaches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What every contender is given."""
@@ -230,13 +234,16 @@ def siger(
                 "drain_timeout": "1s",
                 "access_log": {"path": str(access_log or "")},
                 "admin": {"port": ""},
-                "limits": {"connections": 16384},
+                "limits": {"connections": MOST_CONNECTIONS},
                 "tls": tls or {},
                 "auth": {"jwt": {"secret": SECRET, "issuer": ISSUER}},
                 "services": {
                     "users": {
                         "endpoints": [f"127.0.0.1:{each}" for each in setup.endpoints],
-                        "pool": {"max_connections": KEPT_CONNECTIONS},
+                        "pool": {
+                            "max_connections": KEPT_CONNECTIONS,
+                            "max_pending": MOST_CONNECTIONS,
+                        },
                     }
                 },
                 "routes": [

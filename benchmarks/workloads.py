@@ -27,6 +27,8 @@ class Workload:
     close: bool = False
     """Every request comes on a connection of its own."""
     connections: int = 64
+    least_seconds: int = 1
+    """Of a round, and of the warm-up before the first one."""
 
     @property
     def scheme(self) -> str:
@@ -56,5 +58,5 @@ WORKLOADS = (
     Workload("tls-close", "A TLS 1.3 connection for each request", Duty.TLS, close=True),
     Workload("websocket", f"WebSocket messages of {MESSAGE_SIZE} bytes, echoed", Duty.WEBSOCKET),
     Workload("1000", "1,000 connections", connections=1000),
-    Workload("10000", "10,000 connections", connections=10_000),
+    Workload("10000", "10,000 connections", connections=10_000, least_seconds=6),
 )

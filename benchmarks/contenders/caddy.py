@@ -23,6 +23,7 @@ _CONFIG = """\
         lb_policy round_robin
         transport http {{
             keepalive_idle_conns_per_host {kept}
+            max_conns_per_host {kept}
         }}
     }}
 }}

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.contenders.go import BIN
 from benchmarks.processes import Child
-from benchmarks.servers import ISSUER, SECRET, USERS, Setup
+from benchmarks.servers import ISSUER, KEPT_CONNECTIONS, MOST_CONNECTIONS, SECRET, USERS, Setup
 
 _KIND = "type.googleapis.com/envoy.extensions"
 _MOST = 4_000_000_000
@@ -58,7 +58,11 @@ def _config(setup: Setup, port: int, duty: Duty) -> dict[str, Any]:
         chain["transport_socket"] = _tls(str(setup.certificate))
     elif duty is Duty.WEBSOCKET:
         manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
-    most = {"max_connections": 16384, "max_pending_requests": 16384, "max_requests": 16384}
+    most = {
+        "max_connections": KEPT_CONNECTIONS * len(setup.endpoints),
+        "max_pending_requests": MOST_CONNECTIONS,
+        "max_requests": MOST_CONNECTIONS,
+    }
     endpoints = [{"endpoint": {"address": _address(one)}} for one in setup.endpoints]
     cluster = {
         "name": "users",
@@ -97,7 +101,8 @@ def _limit() -> dict[str, Any]:
         "LocalRateLimit",
         {
             "stat_prefix": "users",
-            "token_bucket": _BUCKET,
+            "token_bucket": _BUCKET,  # has to be there, and is for requests without a user
+            "always_consume_default_token_bucket": False,
             "filter_enabled": always,
             "filter_enforced": always,
             "rate_limits": [{"actions": [{"request_headers": header}]}],

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.processes import Child
-from benchmarks.servers import ISSUER, SECRET, Setup
+from benchmarks.servers import ISSUER, KEPT_CONNECTIONS, MOST_CONNECTIONS, SECRET, Setup
 
 # strict-limits would refuse to start where the open files allowed are fewer than two for each of
 # maxconn, though the services' connections are few.
 _CONFIG = """\
 global
     nbthread 1
-    maxconn 16384
+    maxconn {most}
     no strict-limits
     tune.idle-pool.shared off
 defaults
@@ -23,6 +23,7 @@ defaults
     timeout client 60s
     timeout server 60s
     timeout tunnel 60s
+    timeout queue 60s
     option forwardfor
     http-reuse always
 frontend entry
@@ -64,11 +65,13 @@ def _start(setup: Setup, port: int, duty: Duty) -> Child:
 
     tls = f" ssl crt {setup.certificate} ssl-min-ver TLSv1.3" if duty is Duty.TLS else ""
     policies = _POLICIES.format(issuer=ISSUER, secret=SECRET) if duty is Duty.POLICIES else ""
-    servers = [f"server s{one} 127.0.0.1:{one} pool-max-conn 128" for one in setup.endpoints]
+    limits = f"pool-max-conn {KEPT_CONNECTIONS} maxconn {KEPT_CONNECTIONS}"
+    servers = [f"server s{one} 127.0.0.1:{one} {limits}" for one in setup.endpoints]
     config = setup.children.directory / "haproxy.cfg"
     config.write_text(
         _CONFIG.format(
             port=port,
+            most=MOST_CONNECTIONS,
             tls=tls,
             scheme="https" if duty is Duty.TLS else "http",
             policies=policies.strip(),
