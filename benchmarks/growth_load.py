@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter, sleep
 
 from benchmarks.growth_proxies import Proxy, Shape, listening_ports, start_backend
 from benchmarks.load import Wrk, run_load
@@ -77,14 +78,24 @@ def grow(proxy: Proxy, label: str, shapes: Sequence[tuple[int, Shape]], load: Lo
 
 
 def _probe(port: int, shape: Shape) -> None:
+    """Some listen before they have their routes, so they may be asked again."""
+    deadline = perf_counter() + START
     for path in (shape.paths()[0], shape.paths()[-1]):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        while (status := _ask(port, path)) != 200:
+            if perf_counter() > deadline:
+                raise ProcessError(f"{path} is answered with {status}")
+            sleep(0.05)
+
+
+def _ask(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
         connection.request("GET", path, headers={"Host": "api.example.com"})
         response = connection.getresponse()
         response.read()
+        return response.status
+    finally:
         connection.close()
-        if response.status != 200:
-            raise ProcessError(f"{path} is answered with {response.status}")
 
 
 def _measure(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.contenders.go import BIN
-from benchmarks.processes import Child
+from benchmarks.processes import Child, Children
 from benchmarks.servers import ISSUER, KEPT_CONNECTIONS, MOST_CONNECTIONS, SECRET, USERS, Setup
+
+CLUSTER = "users"
+"""Its word for a service, and the name of the one that there is."""
 
 _KIND = "type.googleapis.com/envoy.extensions"
 _MOST = 4_000_000_000
@@ -18,58 +22,65 @@ _BUCKET = {"max_tokens": _MOST, "tokens_per_fill": _MOST, "fill_interval": "1s"}
 
 
 def _start(setup: Setup, port: int, duty: Duty) -> Child:
-    config = setup.children.directory / "envoy.json"
-    config.write_text(json.dumps(_config(setup, port, duty)))
-    words = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-    return setup.children.start("envoy", [BIN / "envoy", "-c", config, *words], core=setup.core)
-
-
-def _config(setup: Setup, port: int, duty: Duty) -> dict[str, Any]:
-    manager: dict[str, Any] = {
-        "@type": f"{_KIND}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "entry",
-        "generate_request_id": True,
-        "preserve_external_request_id": True,
-        "always_set_request_id_in_response": True,
-        "use_remote_address": True,
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "users"}}],
-                }
-            ]
-        },
-        "http_filters": [_filter("router", "Router", {})],
-    }
-    chain: dict[str, Any] = {
-        "filters": [
-            {
-                "name": "envoy.filters.network.http_connection_manager",
-                "typed_config": manager,
-            }
-        ]
-    }
+    every = {"match": {"prefix": "/"}, "route": {"cluster": CLUSTER}}
+    manager = connection_manager([every])
+    chain: dict[str, Any] = {"filters": [manager]}
+    http = manager["typed_config"]
     if duty is Duty.POLICIES:
-        manager["http_filters"] = [_jwt(), _limit(), *manager["http_filters"]]
-        manager["access_log"] = [_access_log(f"{setup.children.directory}/envoy-access.log")]
+        http["http_filters"] = [_jwt(), _limit(), *http["http_filters"]]
+        http["access_log"] = [_access_log(f"{setup.children.directory}/envoy-access.log")]
     elif duty is Duty.TLS:
         chain["transport_socket"] = _tls(str(setup.certificate))
     elif duty is Duty.WEBSOCKET:
-        manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
+        http["upgrade_configs"] = [{"upgrade_type": "websocket"}]
+    config = bootstrap(port, chain, setup.endpoints)
+    return run_envoy(setup.children, "envoy", config, setup.core)
+
+
+def run_envoy(children: Children, name: str, config: dict[str, Any], core: int) -> Child:
+    """Envoy with one worker; ``config`` as ``bootstrap`` makes it."""
+    file = children.directory / f"{name}.json"
+    file.write_text(json.dumps(config))
+    words = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    return children.start(name, [BIN / "envoy", "-c", file, *words], core=core)
+
+
+def connection_manager(routes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The filter that speaks HTTP; it tries the routes one after the other."""
+    return {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+            "@type": f"{_KIND}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "entry",
+            "generate_request_id": True,
+            "preserve_external_request_id": True,
+            "always_set_request_id_in_response": True,
+            "use_remote_address": True,
+            "route_config": {
+                "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]
+            },
+            "http_filters": [_filter("router", "Router", {})],
+        },
+    }
+
+
+def bootstrap(
+    port: int, chain: dict[str, Any], ports: Sequence[int], policy: str = "ROUND_ROBIN"
+) -> dict[str, Any]:
+    """A listener with one chain of filters, and CLUSTER with endpoints on ``ports``."""
     most = {
-        "max_connections": KEPT_CONNECTIONS * len(setup.endpoints),
+        "max_connections": KEPT_CONNECTIONS * len(ports),
         "max_pending_requests": MOST_CONNECTIONS,
         "max_requests": MOST_CONNECTIONS,
     }
-    endpoints = [{"endpoint": {"address": _address(one)}} for one in setup.endpoints]
+    endpoints = [{"endpoint": {"address": _address(one)}} for one in ports]
     cluster = {
-        "name": "users",
+        "name": CLUSTER,
         "type": "STATIC",
+        "lb_policy": policy,
         "circuit_breakers": {"thresholds": [most]},
         "load_assignment": {
-            "cluster_name": "users",
+            "cluster_name": CLUSTER,
             "endpoints": [{"lb_endpoints": endpoints}],
         },
     }

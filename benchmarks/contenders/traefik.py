@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.contenders.go import BIN, one_thread
-from benchmarks.processes import Child
+from benchmarks.processes import Child, Children
 from benchmarks.servers import KEPT_CONNECTIONS, Setup
 
 
 def _start(setup: Setup, port: int, duty: Duty) -> Child:
+    log = f"{setup.children.directory}/traefik-access.log"
+    more = [
+        "--accesslog=true",
+        "--accesslog.format=json",
+        f"--accesslog.filepath={log}",
+        "--accesslog.bufferingsize=100",
+    ]
+    words = more if duty is Duty.POLICIES else []
+    return run_traefik(setup.children, "traefik", port, _routes(setup, duty), setup.core, words)
+
+
+def run_traefik(
+    children: Children,
+    name: str,
+    port: int,
+    routes: dict[str, Any],
+    core: int,
+    words: Sequence[str] = (),
+) -> Child:
+    """Traefik on ``port``, with ``routes`` in the form of its file provider."""
     # Takes nothing but .yaml and .toml; JSON is YAML.
-    routes = setup.children.directory / "traefik-routes.yaml"
-    routes.write_text(json.dumps(_routes(setup, duty)))
+    file = children.directory / f"{name}.yaml"
+    file.write_text(json.dumps(routes))
     argv = [
         BIN / "traefik",
         f"--entrypoints.web.address=127.0.0.1:{port}",
-        f"--providers.file.filename={routes}",
+        f"--providers.file.filename={file}",
         "--providers.file.watch=false",
         f"--serverstransport.maxidleconnsperhost={KEPT_CONNECTIONS}",
         "--log.level=ERROR",
         "--global.checknewversion=false",
         "--global.sendanonymoususage=false",
+        *words,
     ]
-    if duty is Duty.POLICIES:
-        argv += [
-            "--accesslog=true",
-            "--accesslog.format=json",
-            f"--accesslog.filepath={setup.children.directory}/traefik-access.log",
-            "--accesslog.bufferingsize=100",
-        ]
-    return setup.children.start("traefik", argv, core=setup.core, environment=one_thread())
+    return children.start(name, argv, core=core, environment=one_thread())
 
 
 def _routes(setup: Setup, duty: Duty) -> dict[str, Any]:
