@@ -37,7 +37,7 @@ SERVICES = (1, 10, 100, 1_000)
 KINDS: tuple[Kind, ...] = ("exact", "prefix", "template")
 POLICIES = ("round_robin", "least_connections")
 LINEAR_ROUTES = 1_000
-"""Where routes are tried one after the other, a request takes a millisecond with 10,000, and nobody
+"""Where routes are tried one after the other, a request takes milliseconds with 10,000, and nobody
 waits for that."""
 EVERYBODY = (*PROXIES, *PEERS)
 

@@ -81,12 +81,12 @@ def _caddy(children: Children, name: str, shape: Shape, port: int, core: int) ->
         *(
             {
                 "match": [match(pattern)],
-                "handle": [{"handler": "vars", "route": f"r{number}"}],
+                "handle": [{"handler": "vars", "found": "yes"}],
                 "group": "routes",  # the first that matches is the only one
             }
-            for number, pattern in enumerate(_patterns(shape))
+            for pattern in _patterns(shape)
         ),
-        {"match": [{"vars": {"{http.vars.route}": ["r*"]}}], "handle": [send]},
+        {"match": [{"vars": {"found": ["yes"]}}], "handle": [send]},
     ]
     server = {
         "listen": [f"127.0.0.1:{port}"],

@@ -12,6 +12,7 @@ _CONFIG = """\
     admin off
     auto_https off
     persist_config off
+    order request_header before header
 }}
 {scheme}://:{port} {{
     bind 127.0.0.1
