@@ -74,7 +74,7 @@ format: $(DEV_STAMP) ## put the code into its format, fix what can be fixed
 bench-quick: $(DEV_STAMP) ## CPU per proxied request beside nginx, in under a minute
 	@exec $(PY) -m benchmarks.quick $(BENCH_ARGS)
 
-bench: $(BENCH_STAMP) compiled ## Siger beside its peers, under every workload: docs/performance.md; half an hour
+bench: $(BENCH_STAMP) compiled ## Siger beside its peers, under every workload: docs/performance.md; three quarters of an hour
 	@$(PY) tests/install_servers.py
 	@$(PY) -m benchmarks.compare $(BENCH_ARGS)
 	@$(PY) -m benchmarks.jobs

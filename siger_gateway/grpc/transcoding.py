@@ -35,7 +35,7 @@ from siger_gateway.grpc.json_fields import (
     set_texts,
 )
 from siger_gateway.grpc.path_template import BadRule, PathTable
-from siger_gateway.http1.headers import Headers
+from siger_gateway.http.headers import Headers
 
 JSON: Final = b"application/json"
 """What a response is that is no stream."""
