@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.contenders.contender import Contender, Duty
-from benchmarks.contenders.go import BIN, one_thread
+from benchmarks.contenders.contender import BIN, Contender, Duty
+from benchmarks.contenders.go import one_thread
 from benchmarks.processes import Child, Children
 from benchmarks.servers import KEPT_CONNECTIONS, Setup
 
