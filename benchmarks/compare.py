@@ -22,7 +22,7 @@ from benchmarks.constant_rate import SHARES, run_steady
 from benchmarks.contenders.lineup import contenders
 from benchmarks.load import NoWrk, find_wrk
 from benchmarks.processes import Children, ProcessError, free_ports
-from benchmarks.results import Results, Table
+from benchmarks.results import Results, Row, Table
 from benchmarks.rounds import Rounds, run_workload
 from benchmarks.servers import Setup, nginx_binary, start_file_backend
 from benchmarks.workloads import WORKLOADS
@@ -32,6 +32,11 @@ SPARE_FILES = 1.5
 at once and so are few. A relay needs two."""
 
 
+def _void(row: Row) -> str:
+    why = row.note.splitlines() or [f"{row.errors} errors"]
+    return f"{row.contender:16}void: {why[0]}"
+
+
 def show(table: Table) -> None:
     """The table as text, the cheapest first."""
     print(f"\n{table.title}")
@@ -39,7 +44,7 @@ def show(table: Table) -> None:
     for row in sorted(table.rows, key=lambda one: one.median("cpu_us") or 1e9):
         cpu = row.median("cpu_us")
         if cpu is None:
-            print(f"{row.contender:16}void: {row.errors} errors. {row.note.splitlines()[:1]}")
+            print(_void(row))
             continue
         ratio = table.ratio("cpu_us", row.contender, "nginx")
         print(
@@ -54,7 +59,7 @@ def show_steady(table: Table) -> None:
     print(f"\n{table.title}\n{'':16}{'p50 ms':>9}{'p99 ms':>9}{'p99.9 ms':>9}{'busy':>7}")
     for row in sorted(table.rows, key=lambda one: one.median("p99_ms") or 1e9):
         if row.errors:
-            print(f"{row.contender:16}void: {row.errors} errors. {row.note.splitlines()[:1]}")
+            print(_void(row))
             continue
         times = [row.median(name) or 0 for name in ("p50_ms", "p99_ms", "p999_ms")]
         print(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from benchmarks.contenders.contender import BIN
 from benchmarks.contenders.envoy import CLUSTER, bootstrap, connection_manager, run_envoy
-from benchmarks.contenders.go import BIN, one_thread
+from benchmarks.contenders.go import one_thread
 from benchmarks.contenders.traefik import run_traefik
 from benchmarks.growth_proxies import Kind, Proxy, Shape
 from benchmarks.processes import Child, Children

@@ -77,7 +77,8 @@ def run_workload(
                 probe(one, workload, setup)
                 _measure(one, workload, children, replace(load, seconds=workload.least_seconds))
                 row.rounds.clear()
-                running.append(one)
+                if not row.errors:
+                    running.append(one)
             except FAILURES as error:
                 void(row, error)
         for number in range(rounds.count):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.contenders.contender import Contender, Duty
-from benchmarks.contenders.go import BIN, one_thread
+from benchmarks.contenders.contender import BIN, Contender, Duty
+from benchmarks.contenders.go import one_thread
 from benchmarks.processes import Child
 from benchmarks.servers import KEPT_CONNECTIONS, Setup
 

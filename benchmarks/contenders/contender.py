@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 
 from benchmarks.processes import Child
 from benchmarks.servers import Setup
+
+BIN = Path(sys.executable).parent
+"""Where pip puts the programs of packages."""
 
 
 class Duty(Enum):

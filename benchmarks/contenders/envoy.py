@@ -7,8 +7,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.contenders.contender import Contender, Duty
-from benchmarks.contenders.go import BIN
+from benchmarks.contenders.contender import BIN, Contender, Duty
 from benchmarks.processes import Child, Children
 from benchmarks.servers import ISSUER, KEPT_CONNECTIONS, MOST_CONNECTIONS, SECRET, USERS, Setup
 

@@ -1,13 +1,8 @@
-"""What programs in Go have in common."""
+"""What contenders written in Go have in common."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
-
-BIN = Path(sys.executable).parent
-"""Where pip puts the programs of packages."""
 
 
 def one_thread() -> dict[str, str]:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.contenders.contender import Contender, Duty
-from benchmarks.contenders.go import BIN, one_thread
+from benchmarks.contenders.contender import BIN, Contender, Duty
+from benchmarks.contenders.go import one_thread
 from benchmarks.processes import Child, Children
 from benchmarks.servers import KEPT_CONNECTIONS, Setup
 
@@ -33,8 +33,8 @@ def run_traefik(
     words: Sequence[str] = (),
 ) -> Child:
     """Traefik on ``port``, with ``routes`` in the form of its file provider."""
-    # Takes nothing but .yaml and .toml; JSON is YAML.
-    file = children.directory / f"{name}.yaml"
+    # Takes nothing but .yaml and .toml; JSON is YAML. A traefik.yaml it would read by itself.
+    file = children.directory / f"{name}-routes.yaml"
     file.write_text(json.dumps(routes))
     argv = [
         BIN / "traefik",
