@@ -1,7 +1,7 @@
 """An HTTP/2 peer that can say anything: frames as functions, and a log of what came back.
 
-It shares no code with the gateway but the numbers: header blocks are written and read by the
-library ``hpack``, frames are cut here.
+It shares no code with the gateway but the numbers: frames are cut here, header blocks are read by
+the library ``hpack``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from struct import pack, unpack
 
-from hpack import Decoder, Encoder
+from hpack import Decoder
 
 from siger_gateway.http2.frames import (
     ACK,
@@ -37,11 +37,20 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"", length: int 
 
 
 def block(fields: Fields) -> bytes:
-    """A header block that changes no table."""
-    encoder = Encoder()
-    encoder.header_table_size = 0
-    encoder.table_size_changes.clear()
-    return encoder.encode(fields, huffman=False)
+    """A header block that changes no table: literals, without Huffman's code."""
+    return b"".join(b"\0" + string(name) + string(value) for name, value in fields)
+
+
+def string(value: bytes) -> bytes:
+    length = len(value)
+    if length < 0x7F:
+        return bytes([length]) + value
+    length -= 0x7F
+    octets = b"\x7f"
+    while length >= 0x80:
+        octets += bytes([length & 0x7F | 0x80])
+        length >>= 7
+    return octets + bytes([length]) + value
 
 
 def request(

@@ -7,9 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from siger_gateway.http2.faults import code_name
+from tests.protocol import http2_bodies, http2_frames, http2_messages, http2_states
+from tests.protocol.http2_cases import GOES_ON, ServerCase
 from tests.protocol.http2_peer import get
-from tests.protocol.http2_server_cases import CASES, GOES_ON, ServerCase
 from tests.protocol.wired2 import Client2, Wired2
+
+CASES = http2_states.CASES + http2_frames.CASES + http2_messages.CASES + http2_bodies.CASES
 
 NEXT = 1001
 """A stream id above those of all cases."""

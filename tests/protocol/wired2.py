@@ -170,7 +170,7 @@ class Wired2:
     def __init__(
         self,
         header_bytes: int = 8192,
-        body: int = 100_000,
+        body: int = 1_000_000,
         attempts: int = 1,
         endpoints: int = 1,
         http2_pool: type[MemoryStreamPool] = MemoryStreamPool,
