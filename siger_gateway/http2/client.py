@@ -22,7 +22,6 @@ from siger_gateway.http2.connection import (
     WRITE_HIGH_WATER,
     Connection,
     Stream,
-    encode,
 )
 from siger_gateway.http2.faults import (
     CANCEL,
@@ -68,6 +67,9 @@ class StreamOwner(Protocol):
     """The pool: told when a connection has room for another stream, and when it is gone."""
 
     def on_room(self, connection: ClientConnection) -> None: ...
+
+    def on_leaving(self, connection: ClientConnection) -> None:
+        """It takes no more streams, but has some."""
 
     def forget(self, connection: ClientConnection) -> None: ...
 
@@ -143,8 +145,7 @@ class ClientStream(Stream):
             return
         client.open(self)
         self.send_window = client.peer_window
-        ends = not self._sending
-        client.write(frames.headers_frames(self.id, encode(head), ends, client.peer_frame_size))
+        client.write(client.headers_frames(self.id, head, not self._sending))
 
     def write_data(self, data: bytes) -> None:
         """A non-empty piece of the request body."""
@@ -152,13 +153,7 @@ class ClientStream(Stream):
 
     def write_end(self, trailers: Headers) -> None:
         self._sending = False
-        client = self._client
-        if trailers:
-            block = encode(trailers)
-            ending = frames.headers_frames(self.id, block, True, client.peer_frame_size)
-        else:
-            ending = frames.data_frame(self.id, b"", True)
-        self.put_end(ending)
+        self.put_end(trailers)
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -231,10 +226,10 @@ class ClientStream(Stream):
             self._response = response
             consumer.on_response(response)
             return
-        if any(name == b"content-length" for name, _ in response.headers):
-            self._declared = length_of(response.headers)
         if self._method == b"HEAD" or response.status in (204, 304):
-            self._declared = -1 if not ends else 0
+            self._declared = 0  # whatever Content-Length says, that is not here
+        elif any(name == b"content-length" for name, _ in response.headers):
+            self._declared = length_of(response.headers)
         self._response = response
         if ends:
             self._complete(response, begun=False)
@@ -266,7 +261,7 @@ class ClientStream(Stream):
             self.credit()
 
     def _complete(self, response: Response, *, begun: bool) -> None:
-        if self._received < self._declared and self._method != b"HEAD":
+        if self._received < self._declared:
             self._fail("upstream_protocol", "less DATA than Content-Length says")
             return
         response.complete = True
@@ -316,7 +311,10 @@ class ClientConnection(Connection):
         super().__init__(now, HEADER_BYTES, HEADER_BYTES + 32 * MAX_FIELDS, MAX_FIELDS, TRUST)
         self._owner = owner
         self._next = 1
-        self._limit = MAX_STREAMS
+        self._limit_said = False
+        self._limit = 0  # until the service's SETTINGS are here
+        self.opened = asyncio.Event()
+        """The service's SETTINGS are here, or it is closed."""
         self.scheme = b"http"
         self.leaving = False
         """The service takes no more streams on it."""
@@ -345,7 +343,7 @@ class ClientConnection(Connection):
         self.streams[stream.id] = stream
         self._next += 2
         if self._next > LAST_STREAM:
-            self.leaving = True
+            self._leave()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -354,8 +352,7 @@ class ClientConnection(Connection):
         if ssl_object is not None:
             self.scheme = b"https"
             if ssl_object.selected_alpn_protocol() not in ("h2", None):
-                self.closed = True
-                self.transport.abort()
+                self.discard()
                 return
         settings = [
             (frames.ENABLE_PUSH, 0),
@@ -367,8 +364,11 @@ class ClientConnection(Connection):
         )
 
     def eof_received(self) -> bool:
-        self.leaving = True
+        self._leave()
         return False
+
+    def pause_writing(self) -> None:
+        self.stalled = True  # but read on: two ends that wait for each other would wait for ever
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close_down(str(exc or "end of stream"))
@@ -378,6 +378,7 @@ class ClientConnection(Connection):
         self.ending = True
         if not self.closed:
             self.closed = True
+            self.opened.set()
             self._owner.forget(self)
         streams = list(self.streams.values())
         self.streams.clear()
@@ -387,8 +388,14 @@ class ClientConnection(Connection):
 
     def retire(self) -> None:
         """Takes no more streams, and closes when the last one is over."""
-        self.leaving = True
+        self._leave()
         self._close_if_left()
+
+    def _leave(self) -> None:
+        if not self.leaving:
+            self.leaving = True
+            if not self.closed:
+                self._owner.on_leaving(self)
 
     def abort(self) -> None:
         """Closes at once."""
@@ -399,6 +406,7 @@ class ClientConnection(Connection):
         """Closes a connection that has been given up while it was being opened."""
         self.closed = True
         self.ending = True
+        self.opened.set()
         if self.transport is not None:
             self.transport.abort()
 
@@ -432,18 +440,27 @@ class ClientConnection(Connection):
             stream.on_headers(headers, ends=ends)
             return
         self._check_opened(stream_id)
-        if stream_id not in self._reset:
-            raise ConnectionFault(STREAM_CLOSED, "HEADERS for a stream that is over")
+        self._spend_noise()
+        if stream_id not in self._reset:  # or not any more: many may be given up at once
+            raise StreamFault(stream_id, STREAM_CLOSED, "HEADERS for a stream that is over")
 
     def _check_opened(self, stream_id: int) -> None:
         if stream_id >= self._next or not stream_id & 1:
             raise ConnectionFault(PROTOCOL_ERROR, "a frame for a stream that is not open")
 
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        super()._on_settings(flags, stream_id, payload)
+        if not self.opened.is_set():
+            if not self._limit_said:
+                self._limit = MAX_STREAMS
+            self.opened.set()
+
     def on_setting(self, identifier: int, value: int) -> None:
         if identifier == frames.MAX_CONCURRENT_STREAMS:
             grown = value > self._limit
             self._limit = min(value, MOST_STREAMS)
-            if grown and self.room > 0:
+            self._limit_said = True
+            if grown and self.room > 0 and self.opened.is_set():
                 self._owner.on_room(self)
         elif identifier == frames.ENABLE_CONNECT_PROTOCOL:
             self.takes_upgrades = value == 1
@@ -451,11 +468,12 @@ class ClientConnection(Connection):
             raise ConnectionFault(PROTOCOL_ERROR, "a server cannot allow pushes")
 
     def on_goaway(self, last_stream_id: int, code: int, detail: bytes) -> None:
-        self.leaving = True
-        for stream_id in [one for one in self.streams if one > last_stream_id]:
-            stream = cast(ClientStream, self.streams.pop(stream_id))
+        refused = [self.streams.pop(one) for one in list(self.streams) if one > last_stream_id]
+        for stream in refused:
             stream.drop_waiting()
-            stream.on_refused()
+        self._leave()
+        for stream in refused:
+            cast(ClientStream, stream).on_refused()
         self._close_if_left()
 
     def on_stream_over(self) -> None:
@@ -469,6 +487,7 @@ class ClientConnection(Connection):
         if self.leaving and not self.streams and not self.closed:
             self.closed = True
             self.ending = True
+            self.opened.set()
             self._owner.forget(self)
             self.flush()
             self.transport.close()
@@ -477,6 +496,7 @@ class ClientConnection(Connection):
         """The service does not speak HTTP/2 as it should."""
         self.transport.close()
         self.closed = True
+        self.opened.set()
         self._owner.forget(self)
         streams = list(self.streams.values())
         self.streams.clear()

@@ -42,7 +42,7 @@ from siger_gateway.http2.frames import (
     LARGEST_WINDOW,
     FrameReader,
 )
-from siger_gateway.http2.hpack_decoder import HeaderDecoder
+from siger_gateway.http2.hpack_decoder import DEFAULT_TABLE_SIZE, HeaderDecoder
 from siger_gateway.http2.hpack_encoder import HeaderEncoder
 
 CONNECTION_WINDOW: Final = 1024 * 1024
@@ -56,12 +56,13 @@ WRITE_HIGH_WATER: Final = 256 * 1024
 REMEMBERED_RESETS: Final = 256
 """Streams reset by us of which frames may still be on their way; they are dropped unseen."""
 
-_encoder: Final = HeaderEncoder()
+EMPTY_TABLE: Final = b"\x20"
+"""At the beginning of a header block: the dynamic table has size 0 (RFC 7541 section 6.3)."""
+_UP_TO_FLAGS: Final = 5
+"""Bytes of a frame by which SETTINGS can be told from all others."""
 
-
-def encode(headers: Headers, never_indexed: frozenset[bytes] | None = None) -> bytes:
-    """The header block of ``headers``; the same bytes on every connection."""
-    return _encoder.encode(headers, never_indexed)
+_encode: Final = HeaderEncoder().encode
+"""The same bytes on every connection."""
 
 
 class Stream:
@@ -69,7 +70,7 @@ class Stream:
 
     __slots__ = (
         "_connection",
-        "_ending",
+        "_trailers",
         "_waiting",
         "id",
         "receive_window",
@@ -85,7 +86,7 @@ class Stream:
         self.taken = 0
         """Bytes that came and have been taken, for which the peer has no credit yet."""
         self._waiting: deque[memoryview] | None = None
-        self._ending: bytes | None = None  # HEADERS or DATA that go behind what waits
+        self._trailers: Headers | None = None  # with which it ends behind what waits
 
     # Out.
 
@@ -100,11 +101,12 @@ class Stream:
         ):
             self.send_window -= size
             connection.send_window -= size
-            connection.budgets.windows.give(WINDOWS_PER_DATA)
             most = connection.peer_frame_size
             if size <= most:
+                connection.budgets.windows.give(WINDOWS_PER_DATA)
                 connection.write(frames.data_frame(self.id, data, False))
             else:
+                connection.budgets.windows.give(WINDOWS_PER_DATA * (1 + size // most))
                 connection.write(frames.data_frames(self.id, data, False, most))
             return
         if self._waiting is None:
@@ -114,13 +116,17 @@ class Stream:
         connection.turns[self] = None
         connection.take_turns()
 
-    def put_end(self, ending: bytes) -> None:
-        """Sends ``ending``, a frame that ends the stream, behind all that waits."""
-        if self._waiting is None:
-            self._connection.write(ending)
-            self.on_sent()
+    def put_end(self, trailers: Headers) -> None:
+        """Ends the stream, behind all that waits."""
+        if self._waiting is not None:
+            self._trailers = trailers
+            return
+        connection = self._connection
+        if trailers:
+            connection.write(connection.headers_frames(self.id, trailers, True))
         else:
-            self._ending = ending
+            connection.write(frames.data_frame(self.id, b"", True))
+        self.on_sent()
 
     def take_turn(self) -> bool:
         """Sends one frame of what waits; whether there is more that could be sent."""
@@ -143,16 +149,15 @@ class Stream:
         if waiting:
             return self.send_window > 0
         self._waiting = None
-        if self._ending is not None:
-            connection.write(self._ending)
-            self.on_sent()
+        if self._trailers is not None:
+            self.put_end(self._trailers)
         else:
             self.on_room()
         return False
 
     def put_last(self) -> None:
         """Ends our side without trailers."""
-        self.put_end(frames.data_frame(self.id, b"", True))
+        self.put_end([])
 
     def leave(self) -> None:
         """Both sides have ended."""
@@ -216,6 +221,9 @@ class Connection(asyncio.Protocol):
     :param trust: how many times as much is taken of what costs the peer nothing (see ``flood``).
     """
 
+    preface = b""
+    """What the peer says before its SETTINGS."""
+
     def __init__(
         self, now: float, block_limit: int, list_limit: int, count_limit: int, trust: float
     ) -> None:
@@ -247,6 +255,10 @@ class Connection(asyncio.Protocol):
         self._block_ends = False
         self._arrived = 0  # bytes of DATA that the connection's window lacks
         self._reset: dict[int, None] = {}
+        self._early = b""  # what has come before it is certain that this is HTTP/2
+        self._greeted = False
+        self._table_used = True  # by our header blocks, as far as the peer knows
+        self._table_unused = False  # which the next one has to say
         self._settings_seen = False
         self._settings_acknowledged = False
 
@@ -255,6 +267,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.ending:
             return
+        if not self._greeted:
+            data = self._take_greeting(data)
+            if not data:
+                return
         reader = self._reader
         self._reading = True
         try:
@@ -269,8 +285,7 @@ class Connection(asyncio.Protocol):
                     else:
                         self._on_other(kind, flags, stream_id, payload)
                 except StreamFault as fault:
-                    self.reset(fault.stream_id, fault.code)
-                    self.spend_reset()
+                    self._on_stream_fault(fault)
                 if self.ending:
                     return
             if reader.fault is not None:
@@ -280,6 +295,33 @@ class Connection(asyncio.Protocol):
         finally:
             self._reading = False
             self.flush()
+
+    def _take_greeting(self, data: bytes) -> bytes:
+        """What came, from the first SETTINGS on, before which nothing may be but the preface
+        (RFC 9113 section 3.4); nothing as long as that is not certain."""
+        early = self._early + data
+        start = len(self.preface)
+        first = early[start : start + _UP_TO_FLAGS]
+        if early[:start] != self.preface[: len(early)]:
+            self.fail(ConnectionFault(PROTOCOL_ERROR, "this is no HTTP/2"))
+        elif len(first) < _UP_TO_FLAGS:
+            self._early = early
+        elif first[3] != frames.SETTINGS or first[4] & frames.ACK:
+            self.fail(ConnectionFault(PROTOCOL_ERROR, "SETTINGS have to come first"))
+        else:
+            self._greeted = True
+            self._early = b""
+            return early[start:]
+        return b""
+
+    def _on_stream_fault(self, fault: StreamFault) -> None:
+        try:
+            self._check_opened(fault.stream_id)
+        except ConnectionFault:  # nothing may be sent on it (RFC 9113 section 6.4)
+            raise ConnectionFault(fault.code, fault.detail) from None
+        if fault.stream_id not in self._reset:
+            self.reset(fault.stream_id, fault.code)
+        self.spend_reset()
 
     def pause_writing(self) -> None:
         self.stalled = True
@@ -312,6 +354,14 @@ class Connection(asyncio.Protocol):
             self._out_size = 0
             if not self.transport.is_closing():
                 self.transport.write(data)
+
+    def headers_frames(self, stream_id: int, headers: Headers, ends: bool) -> bytes:
+        """HEADERS, and CONTINUATIONs if need be."""
+        block = _encode(headers)
+        if self._table_unused:
+            self._table_unused = False
+            block = EMPTY_TABLE + block
+        return frames.headers_frames(stream_id, block, ends, self.peer_frame_size)
 
     def take_turns(self) -> None:
         """Sends what waits, a frame of each stream in turn, until there is no room."""
@@ -346,10 +396,14 @@ class Connection(asyncio.Protocol):
     def forget_reset(self, stream_id: int, code: int) -> None:
         """Ends a stream without a word to its consumer. What the peer still sends is dropped."""
         self.write(frames.rst_stream(stream_id, code))
+        self.drop_what_comes(stream_id)
+        self.forget(stream_id)
+
+    def drop_what_comes(self, stream_id: int) -> None:
+        """Frames for this stream may be on their way, and are no fault."""
         self._reset[stream_id] = None
         if len(self._reset) > REMEMBERED_RESETS:
             del self._reset[next(iter(self._reset))]
-        self.forget(stream_id)
 
     def forget(self, stream_id: int) -> None:
         """The stream is over on both sides."""
@@ -484,6 +538,8 @@ class Connection(asyncio.Protocol):
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         settings = frames.read_settings(flags, stream_id, payload)
         if flags & frames.ACK:
+            if self._settings_acknowledged:
+                self._spend_noise()
             self._settings_acknowledged = True
             return
         if self._settings_seen:
@@ -494,6 +550,11 @@ class Connection(asyncio.Protocol):
                 self._resize_windows(value)
             elif identifier == frames.MAX_FRAME_SIZE:
                 self.peer_frame_size = min(value, DEFAULT_MAX_FRAME_SIZE * 4)
+            elif identifier == frames.HEADER_TABLE_SIZE:
+                # We use no table; but that one has become smaller has to be said (RFC 7541 4.2).
+                if value < DEFAULT_TABLE_SIZE and self._table_used:
+                    self._table_used = False
+                    self._table_unused = True
             else:
                 self.on_setting(identifier, value)
         self.write(frames.SETTINGS_ACK)
@@ -516,10 +577,10 @@ class Connection(asyncio.Protocol):
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         opaque = frames.read_ping(stream_id, payload)
+        self._spend_noise()
         if flags & frames.ACK:
             self.on_ping_ack(opaque)
         else:
-            self._spend_noise()
             self.write(frames.ping_ack(opaque))
 
     def on_ping_ack(self, opaque: bytes) -> None:

@@ -27,6 +27,16 @@ REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":pat
 COLON: Final = ord(":")
 SLASH: Final = ord("/")
 
+METHODS: Final = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"QUERY"}
+    | {b"COPY", b"LOCK", b"MKCOL", b"MOVE", b"PROPFIND", b"PROPPATCH", b"SEARCH", b"UNLOCK"}
+    | {b"ACL", b"BIND", b"CHECKOUT", b"MERGE", b"MKACTIVITY", b"MKCALENDAR", b"REBIND", b"REPORT"}
+    | {b"UNBIND", b"LINK", b"UNLINK", b"M-SEARCH", b"NOTIFY", b"SUBSCRIBE", b"UNSUBSCRIBE"}
+    | {b"PURGE", b"SOURCE"}
+)
+"""Those of HTTP/1.1's parser: any other would be refused behind us, and each that a client invents
+would be another series of the metrics."""
+
 _NAME: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 """``tchar`` of RFC 9110 section 5.6.2, in lower case (RFC 9113 section 8.2.1)."""
 _CONTROLS: Final = bytes({*range(32), 127} - {ord("\t"), ord("\n")})
@@ -58,10 +68,8 @@ def request_of(headers: Headers, *, ends: bool) -> Request:
     method = pseudo.get(b":method", b"")
     target = pseudo.get(b":path", b"")
     scheme = pseudo.get(b":scheme", b"")
-    if method == b"CONNECT" and b":protocol" not in pseudo:
-        raise _malformed("CONNECT is not served.")
-    if not method or method.translate(None, _NAME.upper() + _NAME):
-        raise _malformed("The method is missing or not valid.")
+    if method not in METHODS and b":protocol" not in pseudo:
+        raise _malformed("The method is missing, or none that is served.")
     if scheme != b"http" and scheme != b"https":
         raise _malformed("The scheme has to be http or https.")
     if not target or target.translate(None, _TARGET):
@@ -82,9 +90,15 @@ def request_of(headers: Headers, *, ends: bool) -> Request:
         request.content_length = length = length_of(rest)
         if ends and length:
             raise _malformed("Content-Length says that there is a body.")
+        if fields[b"content-length"] != b"%d" % length:  # there are servers that read octal
+            request.replace(b"content-length", b"%d" % length)
     elif not ends:
         request.content_length = None
-    if b"cookie" in fields and len(fields) != len(rest):
+    if b"expect" in fields:
+        for expectation in find_all(rest, b"expect"):
+            if expectation.lower() != b"100-continue":
+                raise ProtocolError("expectation_failed", "Only 100-continue can be expected.")
+    if b"cookie" in fields and len(fields) != len(request.headers):
         _join_cookies(request)
     request.complete = ends
     return request
@@ -94,7 +108,11 @@ def _upgrade(protocol: bytes, target: bytes, fields: Headers) -> Request:
     """An extended CONNECT as HTTP/1.1 would ask for it (RFC 8441 section 5)."""
     if protocol.lower() != WEBSOCKET:
         raise _malformed("The only :protocol is websocket.")
-    request = Request(b"GET", target, [*fields, (b"sec-websocket-key", new_key())], True)
+    names = [name for name, _ in fields]
+    if b"content-length" in names or b"te" in names or b"expect" in names:
+        raise _malformed("A field that is about a body.")
+    kept = [field for field in fields if field[0] != b"sec-websocket-key"]
+    request = Request(b"GET", target, [*kept, (b"sec-websocket-key", new_key())], True)
     request.http2 = True
     request.upgrade = WEBSOCKET
     request.complete = True  # all that HTTP knows of it
@@ -152,12 +170,9 @@ def request_head(
     method: bytes, target: bytes, scheme: bytes, authority: bytes, headers: Headers
 ) -> Headers:
     """What is said in HTTP/2 of a request; ``headers`` may have what only HTTP/1.1 says."""
-    head = [
-        (b":method", method),
-        (b":scheme", scheme),
-        (b":authority", authority),
-        (b":path", target),
-    ]
+    head = [(b":method", method), (b":scheme", scheme), (b":path", target)]
+    if authority:  # HTTP/1.0 may have none (RFC 9113 section 8.3.1)
+        head.append((b":authority", authority))
     head += [field for field in headers if field[0] not in NOT_SENT]
     return head
 

@@ -26,7 +26,6 @@ from siger_gateway.http2.connection import (
     WRITE_HIGH_WATER,
     Connection,
     Stream,
-    encode,
 )
 from siger_gateway.http2.faults import (
     CANCEL,
@@ -55,6 +54,9 @@ LINGER: Final = 3.0
 GOAWAY from it; as in HTTP/1.1."""
 PATIENCE: Final = 1.0
 """Seconds that a client gets to answer the PING behind a first GOAWAY."""
+LEAST_PROGRESS: Final = 4096
+"""Bytes of a response that waits which a client has to take in ``idle_timeout``: one that opens its
+window byte by byte could hold a stream, and what waits in it, for days."""
 
 _DRAIN_PING: Final = b"sigerend"
 _OF_101: Final = CONNECTION_FIELDS | {b"sec-websocket-accept"}
@@ -65,6 +67,7 @@ class ServerStream(Stream):
     """One exchange; its ``http.stream.DownstreamStream``."""
 
     __slots__ = (
+        "_behind",
         "_body_limit",
         "_consumer",
         "_declared",
@@ -73,6 +76,8 @@ class ServerStream(Stream):
         "_held",
         "_last_progress",
         "_paused",
+        "_seen_in",
+        "_sent",
         "_server",
         "_tunnel",
         "bytes_in",
@@ -86,7 +91,7 @@ class ServerStream(Stream):
         self._server = server
         self.request = request
         self._consumer: Consumer | None = None
-        self._ended = request.complete  # its end has been handed on
+        self._ended = request.content_length == 0  # its end has been handed on, or there is none
         self._held = False
         self._paused = False
         self._tunnel: StreamTransport | None = None
@@ -94,6 +99,9 @@ class ServerStream(Stream):
         # A stream of messages has no size that anybody could limit.
         grpc = request.fields.get(b"content-type", b"").startswith(b"application/grpc")
         self._body_limit = maxsize if grpc else server.owner.limits.body
+        self._behind = 0  # bytes that a body should have brought by now, but has not
+        self._seen_in = 0  # bytes_in at the last look
+        self._sent = 0  # bytes of what waits, since there was progress
         self._declared = -1 if request.content_length is None else request.content_length
         self._last_progress = server.now
         self.bytes_in = 0
@@ -122,6 +130,7 @@ class ServerStream(Stream):
         if (
             self._consumer is consumer
             and not self._ended
+            and not self._held
             and request.fields.get(b"expect", b"").lower() == b"100-continue"
         ):
             self.send_informational(100, [])
@@ -181,7 +190,7 @@ class ServerStream(Stream):
 
     def _hand_on(self) -> None:
         consumer, request = self._consumer, self.request
-        if consumer is None:
+        if consumer is None or self._ended:
             request.take_body()
             return
         data = request.take_body()
@@ -196,22 +205,20 @@ class ServerStream(Stream):
             if self._consumer is not consumer:  # answered meanwhile
                 return
         if request.complete:
-            if not self._ended:
-                self._ended = True
-                consumer.on_end(request.trailers)
+            self._ended = True
+            consumer.on_end(request.trailers)
         elif not self._paused:
             self.credit()
 
     def _refuse_body(self, error: ProtocolError) -> None:
         """The rest of the body is malformed, and not looked at."""
-        consumer = self._consumer
+        consumer, server = self._consumer, self._server
         if consumer is not None and not self._ended:
             self._ended = True
             consumer.on_request_error(error)
-        if self._server.streams.get(self.id) is self:  # it has not been reset for that
-            self._server.forget_reset(self.id, PROTOCOL_ERROR)
-        self._consumer = None
-        self._server.spend_reset()
+        if server.streams.get(self.id) is self:  # it has not been reset for that
+            server.reset(self.id, PROTOCOL_ERROR)
+        server.spend_reset()
 
     def on_reset(self, code: int) -> None:
         consumer, self._consumer = self._consumer, None
@@ -226,8 +233,9 @@ class ServerStream(Stream):
     # What goes.
 
     def send_informational(self, status: int, headers: Headers) -> None:
-        block = encode([(b":status", b"%d" % status), *headers])
-        self._server.write(self._frames(block, ends=False))
+        server = self._server
+        head = [(b":status", b"%d" % status), *headers]
+        server.write(server.headers_frames(self.id, head, False))
 
     def send_head(
         self,
@@ -246,13 +254,11 @@ class ServerStream(Stream):
             if status == 204:  # RFC 9110 section 8.6: it has none
                 headers = [field for field in headers if field[0] != b"content-length"]
         self._head_ends = ends and not body
-        head = self._frames(encode([(b":status", b"%d" % status), *headers]), ends=self._head_ends)
-        self._server.write(head)
+        server = self._server
+        head = [(b":status", b"%d" % status), *headers]
+        server.write(server.headers_frames(self.id, head, self._head_ends))
         if body:
             self.send_data(body)
-
-    def _frames(self, block: bytes, *, ends: bool) -> bytes:
-        return frames.headers_frames(self.id, block, ends, self._server.peer_frame_size)
 
     def send_data(self, data: bytes) -> None:
         self.bytes_out += len(data)
@@ -263,10 +269,8 @@ class ServerStream(Stream):
         self._consumer = None
         if self._head_ends:
             self.on_sent()
-        elif trailers:
-            self.put_end(self._frames(encode(trailers), ends=True))
         else:
-            self.put_end(frames.data_frame(self.id, b"", True))
+            self.put_end(trailers)
 
     def on_sent(self) -> None:
         if self._tunnel is not None:
@@ -292,8 +296,13 @@ class ServerStream(Stream):
             self._tunnel.on_room()
 
     def take_turn(self) -> bool:
-        self._last_progress = self._server.now
-        return super().take_turn()
+        before = self.send_window
+        more = super().take_turn()
+        self._sent += before - self.send_window
+        if self._sent >= LEAST_PROGRESS:
+            self._sent = 0
+            self._last_progress = self._server.now
+        return more
 
     def abort(self) -> None:
         self._consumer = None
@@ -305,7 +314,8 @@ class ServerStream(Stream):
         self.head_sent = True
         self._consumer = None
         kept = [field for field in headers if field[0] not in _OF_101]
-        self._server.write(self._frames(encode([(b":status", b"200"), *kept]), ends=False))
+        head = [(b":status", b"200"), *kept]
+        self._server.write(self._server.headers_frames(self.id, head, False))
         tunnel = self._tunnel = StreamTransport(self, protocol)
         return HandedOver(tunnel, self.request.take_body(), _nothing)
 
@@ -341,20 +351,33 @@ class ServerStream(Stream):
         return None if ssl_object is None else ssl_object.getpeercert() or None
 
     def check(self, now: float, limits: ServerLimits) -> None:
-        """Gives up what has stood still for too long."""
-        if now - self._last_progress <= limits.idle_timeout:
-            return
+        """Gives up what has stood still, or crept, for too long."""
+        stands = now - self._last_progress > limits.idle_timeout
         if self.is_waiting:  # its windows are shut, or the socket
-            self._server.owner.closed["client_stalled"] += 1
-            self._server.reset(self.id, CANCEL)
-        elif not (self._ended or self._paused or self._held) and self._consumer is not None:
+            if stands:
+                self._server.owner.closed["client_stalled"] += 1
+                self._server.reset(self.id, CANCEL)
+        elif (
+            not (self._ended or self._paused or self._held)
+            and self._consumer is not None
+            and (self._body_lags(limits) or stands)
+        ):
             self._ended = True
             error = ProtocolError("request_timeout", "The request body took too long.")
             self._consumer.on_request_error(error)
 
+    def _body_lags(self, limits: ServerLimits) -> bool:
+        """Looks, once a second, at a body under way, as ``http1.server`` does."""
+        came = self.bytes_in - self._seen_in
+        self._seen_in = self.bytes_in
+        self._behind = max(0, self._behind + limits.body_rate - came)
+        return self._behind > limits.body_rate * limits.idle_timeout
+
 
 class ServerConnection(Connection):
     """One accepted connection."""
+
+    preface = PREFACE
 
     def __init__(self, owner: Acceptor) -> None:
         limits = owner.limits
@@ -363,8 +386,6 @@ class ServerConnection(Connection):
         self.owner = owner
         self.peer = ""
         self.scheme = b"http"
-        self._preface = b""  # what has come of it; None after it
-        self._prefaced = False
         self._last = 0  # stream that has been opened
         self._refused_above = LARGEST_WINDOW  # what the last GOAWAY said
         self._last_read = owner.now
@@ -400,23 +421,9 @@ class ServerConnection(Connection):
         self.owner.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._last_read = self.now = self.owner.now
-        if not self._prefaced:
-            data = self._take_preface(data)
-            if not data:
-                return
-        super().data_received(data)
-
-    def _take_preface(self, data: bytes) -> bytes:
-        """What follows the preface (RFC 9113 section 3.4); nothing as long as it is not whole."""
-        seen = self._preface + data
-        if seen.startswith(PREFACE):
-            self._prefaced = True
-            return seen[len(PREFACE) :]
-        self._preface = seen
-        if not PREFACE.startswith(seen):
-            self.fail(ConnectionFault(PROTOCOL_ERROR, "this is no HTTP/2"))
-        return b""
+        if not self.ending:
+            self._last_read = self.now = self.owner.now
+            super().data_received(data)
 
     def eof_received(self) -> bool:
         """A client that closes its side has gone, as in HTTP/1.1."""
@@ -470,10 +477,10 @@ class ServerConnection(Connection):
             raise ConnectionFault(PROTOCOL_ERROR, "HEADERS for a stream of a wrong number")
 
     def _open(self, stream_id: int, headers: Headers | None, ends: bool) -> None:
-        if not self._settings_seen:
-            raise ConnectionFault(PROTOCOL_ERROR, "SETTINGS have to come first")
-        if stream_id > self._refused_above:
-            return  # it does not know of the GOAWAY yet, and will repeat this elsewhere
+        if stream_id > self._refused_above:  # it did not know of the GOAWAY, and will repeat this
+            self._spend_noise()
+            self.drop_what_comes(stream_id)
+            return
         self._last = stream_id
         if len(self.streams) >= MAX_STREAMS:
             self.forget_reset(stream_id, REFUSED_STREAM)
@@ -509,7 +516,7 @@ class ServerConnection(Connection):
         self.spend_reset()
 
     def _check_opened(self, stream_id: int) -> None:
-        if stream_id > self._last or not stream_id & 1:
+        if not stream_id & 1 or self._last < stream_id <= self._refused_above:
             raise ConnectionFault(PROTOCOL_ERROR, "a frame for a stream that is not open")
 
     def on_stream_over(self) -> None:
@@ -548,6 +555,8 @@ class ServerConnection(Connection):
 
     def _say_last(self) -> None:
         """Nothing that the client sent before it knew can still come."""
+        if self.ending:
+            return
         if self._refused_above == LARGEST_WINDOW:
             self._refused_above = self._last
             self.write(frames.goaway(self._last, NO_ERROR))
@@ -557,6 +566,7 @@ class ServerConnection(Connection):
         if self._refused_above != LARGEST_WINDOW and not self.streams:
             self.ending = True
             self.flush()
+            self._last_read = self.owner.now
             self.transport.close()
 
     def on_goaway(self, last_stream_id: int, code: int, detail: bytes) -> None:
@@ -570,7 +580,9 @@ class ServerConnection(Connection):
         """Closes the connection, or ends streams, when they have overstayed."""
         self.now = self.owner.now
         if self.ending:
-            if now - self._last_read > LINGER:
+            # What a connection that has been closed still has to send may take its time.
+            closing = self.transport.is_closing()
+            if now - self._last_read > (limits.idle_timeout if closing else LINGER):
                 self.transport.abort()
         elif self._stalled_since and now - self._stalled_since > limits.idle_timeout:
             self.owner.closed["client_stalled"] += 1
