@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from benchmarks.contenders.contender import BIN, Contender, Duty
 from benchmarks.contenders.go import one_thread
 from benchmarks.processes import Child
@@ -70,7 +72,7 @@ def _start(setup: Setup, port: int, duty: Duty) -> Child:
         )
     )
     home = {**one_thread(), "HOME": str(folder)}
-    argv = [BIN / "caddy", "run", "--config", config, "--adapter", "caddyfile"]
+    argv: list[str | Path] = [BIN / "caddy", "run", "--config", config, "--adapter", "caddyfile"]
     return setup.children.start("caddy", argv, core=setup.core, environment=home)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders.contender import BIN, Contender, Duty
@@ -36,7 +37,7 @@ def run_traefik(
     # Takes nothing but .yaml and .toml; JSON is YAML. A traefik.yaml it would read by itself.
     file = children.directory / f"{name}-routes.yaml"
     file.write_text(json.dumps(routes))
-    argv = [
+    argv: list[str | Path] = [
         BIN / "traefik",
         f"--entrypoints.web.address=127.0.0.1:{port}",
         f"--providers.file.filename={file}",
