@@ -157,7 +157,7 @@ FROM_CLIENT = st.one_of(
 STATUS = st.sampled_from([b"200", b"200", b"204", b"304", b"100", b"103", b"500", b"99"])
 FROM_SERVICE = st.one_of(
     st.builds(
-        lambda stream, status, fields, ends: head(stream, [(b":status", status), *fields], ends=ends),
+        lambda stream, code, fields, ends: head(stream, [(b":status", code), *fields], ends=ends),
         STREAM, STATUS, LENGTHS, st.booleans(),
     ),
     st.builds(lambda most: settings_frame((3, most)), st.integers(0, 3)),
