@@ -54,7 +54,6 @@ METHODS: list[RequestCase] = [
     refused("9112 3", "none", line(b" / HTTP/1.1")),
     refused("9110 9.3.6", "CONNECT", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"),
     refused("9110 9.3.6", "CONNECT with a path", line(b"CONNECT / HTTP/1.1")),
-    refused("9113 3.4", "the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 ]
 
 LINE: list[RequestCase] = [

@@ -60,6 +60,12 @@ VALUE = st.one_of(
     st.text('abcdefABCDEF0123456789 ,;="()/é', max_size=12).map(lambda one: one.encode("latin-1")),
     TEXT,
 )
+GOOD = st.tuples(
+    st.sampled_from([b"accept", b"x-a", b"via", b"cookie", b"x-b", b"trailer", b"te"]),
+    st.sampled_from([b"a", b"", b"trailers", b"a, b", b"a=1; b=2", b'\xe9"x" y']),
+)
+FIELDS = st.lists(st.one_of(GOOD, GOOD, GOOD, st.tuples(NAME, VALUE)), max_size=4)
+
 METHODS = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"M-SEARCH", b"OPTIONS"])
 METHOD = st.one_of(METHODS, METHODS, METHODS, TEXT)
 PLAIN = st.text("abAB019-_.~/%{}|\"'`<>^=&;@!$()*+[]?\\", max_size=9).map(
@@ -80,7 +86,7 @@ ADDED = frozenset(
 
 
 @settings(max_examples=4 * CASES, derandomize=DERANDOMIZE, deadline=None)
-@given(METHOD, PATH, AUTHORITY, st.lists(st.tuples(NAME, VALUE), max_size=4), st.booleans())
+@given(METHOD, PATH, AUTHORITY, FIELDS, st.booleans())
 def check_translation(
     method: bytes, path: bytes, authority: bytes, fields: Fields, with_body: bool
 ) -> None:
@@ -240,8 +246,8 @@ def check_frames(actions: list[Action]) -> None:
 async def test_whatever_both_sides_say_every_exchange_ends_once_and_pieces_change_nothing() -> None:
     FIGURES.clear()
     check_frames()
-    assert FIGURES["answered"] > FIGURES["cases"] / 10
-    assert FIGURES["sent away"] > FIGURES["cases"] / 10
+    assert FIGURES["answered"] > FIGURES["cases"] / 50
+    assert FIGURES["sent away"] > FIGURES["cases"] / 50
 
 
 @settings(max_examples=CASES, derandomize=DERANDOMIZE, deadline=None)
