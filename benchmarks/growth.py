@@ -5,7 +5,8 @@ endpoints   CPU per request with 2 to 1,000 endpoints, by balancing policy
 services    Consul with 1 to 1,000 services: idle CPU, time from a change to the table
 start       from the start of the process to ready, and memory when idle, bare and grown
 
-Siger beside nginx and HAProxy where they have the same thing. Writes ``growth.json``.
+Siger beside nginx, HAProxy, Envoy, Traefik and Caddy where they have the same thing. Writes
+``growth.json``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.growth_load import Load, add_line, grow, ratio
+from benchmarks.growth_peers import PEERS
 from benchmarks.growth_proxies import PROXIES, SIGER, Kind, Proxy, Shape, listening_ports
 from benchmarks.growth_services import start_default, start_with_routes, watch
 from benchmarks.load import NoWrk, find_wrk
@@ -34,9 +36,10 @@ ENDPOINTS = (2, 10, 100, 1_000)
 SERVICES = (1, 10, 100, 1_000)
 KINDS: tuple[Kind, ...] = ("exact", "prefix", "template")
 POLICIES = ("round_robin", "least_connections")
-REGEX_ROUTES = 1_000
-"""Templates are regular expressions to nginx and HAProxy, which try one after the other: with
-10,000 a request takes them a millisecond, and nobody waits for that."""
+LINEAR_ROUTES = 1_000
+"""Where routes are tried one after the other, a request takes milliseconds with 10,000, and nobody
+waits for that."""
+EVERYBODY = (*PROXIES, *PEERS)
 
 
 def routes(options: argparse.Namespace, load: Load, results: Results) -> None:
@@ -46,8 +49,8 @@ def routes(options: argparse.Namespace, load: Load, results: Results) -> None:
     for kind in KINDS:
         curve = Curve(f"routes-{kind}", f"Routes: {kind}", "routes", "CPU per request, µs")
         results.curves.append(curve)
-        for proxy in PROXIES:
-            sizes = [n for n in ROUTES if proxy is SIGER or _feasible(kind, n)]
+        for proxy in EVERYBODY:
+            sizes = [n for n in ROUTES if kind not in proxy.linear or n <= LINEAR_ROUTES]
             sizes = _measured(sizes, options, proxy)
             shapes = [(n, Shape(kind, n, ports)) for n in sizes]
             rows = grow(proxy, f"{proxy.name}, {kind}", shapes, load)
@@ -57,10 +60,6 @@ def routes(options: argparse.Namespace, load: Load, results: Results) -> None:
                 f"{sizes[-1]:,} routes ({kind}), {proxy.name}", curve.lines[proxy.name], ratio(rows)
             )
     results.tables.append(ratios)
-
-
-def _feasible(kind: Kind, count: int) -> bool:
-    return kind != "template" or count <= REGEX_ROUTES
 
 
 def _measured(sizes: list[int], options: argparse.Namespace, proxy: Proxy) -> list[int]:
@@ -78,7 +77,7 @@ def endpoints(options: argparse.Namespace, load: Load, results: Results) -> None
         title = f"Endpoints: {policy}"
         curve = Curve(f"endpoints-{policy}", title, "endpoints", "CPU per request, µs")
         results.curves.append(curve)
-        for proxy in PROXIES:
+        for proxy in EVERYBODY:
             if policy not in proxy.policies:
                 continue
             sizes = _measured(list(ENDPOINTS), options, proxy)

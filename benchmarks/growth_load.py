@@ -11,11 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter, sleep
 
 from benchmarks.growth_proxies import Proxy, Shape, listening_ports, start_backend
 from benchmarks.load import Wrk, run_load
 from benchmarks.processes import Child, Children, ProcessError
 from benchmarks.results import Curve, Row, Table
+from benchmarks.servers import BODY
 
 CONNECTIONS = 64
 WARM_UP = 1
@@ -77,14 +79,23 @@ def grow(proxy: Proxy, label: str, shapes: Sequence[tuple[int, Shape]], load: Lo
 
 
 def _probe(port: int, shape: Shape) -> None:
+    """Some listen before they have their routes, so they may be asked again."""
+    deadline = perf_counter() + START
     for path in (shape.paths()[0], shape.paths()[-1]):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        while (answer := _ask(port, path)) != (200, BODY):
+            if perf_counter() > deadline:
+                raise ProcessError(f"{path} is answered with {answer}")
+            sleep(0.05)
+
+
+def _ask(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
         connection.request("GET", path, headers={"Host": "api.example.com"})
         response = connection.getresponse()
-        response.read()
+        return response.status, response.read().decode()
+    finally:
         connection.close()
-        if response.status != 200:
-            raise ProcessError(f"{path} is answered with {response.status}")
 
 
 def _measure(

@@ -139,6 +139,8 @@ class Proxy:
     """Takes the children, a name for files, the shape, the port and the core."""
     policies: dict[str, str] = field(default_factory=dict)
     """Siger's words for the balancing policies that it has -> its own."""
+    linear: frozenset[Kind] = frozenset()
+    """Routes that it tries one after the other."""
 
 
 def listening_ports(count: int) -> list[int]:
@@ -269,8 +271,13 @@ SIGER = Proxy(
     _siger,
     {one: one for one in ("round_robin", "least_connections", "p2c", "ewma", "random")},
 )
-NGINX = Proxy("nginx", _nginx, {"round_robin": "", "least_connections": "least_conn;"})
+_TEMPLATES: frozenset[Kind] = frozenset({"template"})
+NGINX = Proxy("nginx", _nginx, {"round_robin": "", "least_connections": "least_conn;"}, _TEMPLATES)
 HAPROXY = Proxy(
-    "HAProxy", _haproxy, {"round_robin": "roundrobin", "least_connections": "leastconn"}
+    "HAProxy",
+    _haproxy,
+    {"round_robin": "roundrobin", "least_connections": "leastconn"},
+    _TEMPLATES,
 )
 PROXIES = (SIGER, NGINX, HAPROXY)
+"""Those that are here; more are in growth_peers.py."""

@@ -17,6 +17,9 @@ CACHE = HERE.parent / ".cache" / "wrk"
 PACKAGES = ("wrk", "libluajit-5.1-2", "libluajit-5.1-common")
 """Debian's wrk and the libraries of it that a machine with Python is likely to lack."""
 
+TIMEOUT = 10
+"""Seconds after which a request without an answer is an error: behind 10,000 others it waits."""
+
 GRACE = 10.0
 """Seconds that wrk may take beyond its duration before it counts as stuck."""
 
@@ -89,6 +92,7 @@ def run_load(
     seconds: int,
     core: int,
     script: str = "requests.lua",
+    scheme: str = "http",
 ) -> LoadResult:
     """Load ``127.0.0.1:port`` from ``core``; returns when the load has ended.
 
@@ -101,8 +105,9 @@ def run_load(
             "--threads=1",
             f"--connections={connections}",
             f"--duration={seconds}s",
+            f"--timeout={TIMEOUT}s",
             f"--script={HERE / script}",
-            f"http://127.0.0.1:{port}",
+            f"{scheme}://127.0.0.1:{port}",
         ],
         core=core,
         environment=wrk.environment,

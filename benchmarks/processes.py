@@ -22,6 +22,8 @@ STOP_TIMEOUT = 5.0
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+_OPEN = ("01", "08")
+"""TCP_ESTABLISHED, and TCP_CLOSE_WAIT: the client has closed it and the server has not."""
 
 
 class ProcessError(Exception):
@@ -126,6 +128,15 @@ class Children:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         self._running.close()
+
+
+def connections_to(port: int) -> int:
+    """TCP connections of IPv4 that the listener on ``port`` has, or that wait for it to accept."""
+    found = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:  # proc_net_tcp(5)
+        _, local, _, state, *_ = line.split()
+        found += state in _OPEN and int(local.rpartition(":")[2], 16) == port
+    return found
 
 
 def free_ports(count: int) -> list[int]:

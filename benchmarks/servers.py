@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from benchmarks.processes import Child, Children
 from siger_gateway.filters.tokens import mint
 
 SECRET = "q7Zr8vN1xYw5tBf7mLd0pHs9uCg2aEj4oRi6nTzXyVk"
+ISSUER = "dante"
 USERS = 32
 """Whose requests come by turns."""
 
@@ -33,6 +34,12 @@ BODY = json.dumps(
     }
 )
 """About 200 bytes, what a small REST resource weighs."""
+
+POLICY: dict[str, object] = {
+    "auth": "required",
+    "rate_limit": {"requests": 10**9, "per": "1s", "key": "user"},
+}
+"""Of Siger's route where it has policies: a limit that nobody reaches is counted all the same."""
 
 KEPT_CONNECTIONS = 128
 """Idle upstream connections: more than the load's 64, so that none is ever opened anew."""
@@ -63,8 +70,11 @@ access_log off;
         location / {{ return 200 '{body}'; }}
     }}"""
 
+NGINX_AUTH = 'location = /auth { if ($http_authorization = "") { return 401; } return 204; }'
+"""Lets in whoever shows any token: nginx has nothing of its own that looks into one."""
+
 # A client's X-Request-ID is kept, a missing one is made, and the response carries it: as Siger.
-_PROXY = """\
+NGINX_PROXY = """\
 log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr",'
         '"method":"$request_method","path":"$request_uri","status":$status,'
         '"bytes":$body_bytes_sent,"seconds":$request_time,"upstream":"$upstream_addr",'
@@ -77,11 +87,11 @@ log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr",'
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port};
-        location /api/v1/users {{
+        listen {listen};
+        {place}
             proxy_pass http://users;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            {connection}
             proxy_set_header Host $http_host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
@@ -90,6 +100,10 @@ log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr",'
             add_header X-Request-ID $request_id_kept always;
         }}
     }}"""
+
+
+MOST_CONNECTIONS = 16_384
+"""From clients, and requests that wait at a time: limits that no load reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,8 @@ class Setup:
     """Ports of the backend."""
     access_log: Path | None
     core: int
+    certificate: Path | None = None
+    """A PEM file with a certificate and its key, where TLS is spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,57 +149,43 @@ def start_backend(children: Children, nginx: Path, ports: tuple[int, int], core:
     """One nginx worker that answers BODY on both ports."""
     listen = " ".join(f"listen 127.0.0.1:{port};" for port in ports)
     body = _BACKEND.format(listen=listen, body=BODY)
-    return _start_nginx("backend", body, children, nginx, core)
+    return run_nginx("backend", body, children, nginx, core)
 
 
 def start_nginx(setup: Setup, port: int) -> Child:
     """nginx as a reverse proxy, round robin over the endpoints on kept connections."""
     log = "off" if setup.access_log is None else f"{setup.access_log} json buffer=64k flush=1s"
-    body = _PROXY.format(
+    body = NGINX_PROXY.format(
         access_log=log,
         servers=" ".join(f"server 127.0.0.1:{each};" for each in setup.endpoints),
         kept=KEPT_CONNECTIONS,
-        port=port,
+        listen=f"127.0.0.1:{port}",
+        place="location /api/v1/users {",
+        connection='proxy_set_header Connection "";',
     )
-    return _start_nginx("nginx", body, setup.children, setup.nginx, setup.core)
+    return run_nginx("nginx", body, setup.children, setup.nginx, setup.core)
 
 
 def start_file_backend(children: Children, nginx: Path, ports: tuple[int, int], core: int) -> Child:
-    """The same, and files of 16 KiB and 1 MiB below ``/files/``; a POST is answered alike."""
+    """The same, and files of 16 KiB and 1 MiB below ``/files/``; a POST is answered alike.
+    ``/auth`` lets in whoever shows any token, for proxies that have somebody else look at it."""
     folder = children.directory / "files"
     folder.mkdir()
     children.directory.chmod(0o711)  # a worker of root's nginx runs as nobody
     for name, size in (("16k", 16 << 10), ("1m", 1 << 20)):
         (folder / name).write_bytes(b"0123456789abcdef" * (size // 16))
-    listen = " ".join(f"listen 127.0.0.1:{port};" for port in ports)
+    listen = " ".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in ports)
     body = _BACKEND.format(listen=listen, body=BODY).rstrip()
-    files = f"    location /files/ {{ root {children.directory}; }}\n    }}"
-    body = f"client_max_body_size 0;\n    sendfile on;\n    {body.removesuffix('}')}{files}"
-    return _start_nginx("backend", body, children, nginx, core)
+    more = f"    location /files/ {{ root {children.directory}; }}\n        {NGINX_AUTH}\n    }}"
+    body = f"client_max_body_size 0;\n    sendfile on;\n    {body.removesuffix('}')}{more}"
+    return run_nginx("backend", body, children, nginx, core)
 
 
-def start_any_nginx(setup: Setup, port: int, *, guarded: bool) -> Child:
-    """nginx as a proxy for all paths.
-
-    :param guarded: with what it has for a token, a rate limit and an access log.
-    """
-    log = f"{setup.children.directory}/nginx-access.log json buffer=64k flush=1s"
-    body = _PROXY.format(
-        access_log=log if guarded else "off",
-        servers=" ".join(f"server 127.0.0.1:{each};" for each in setup.endpoints),
-        kept=KEPT_CONNECTIONS,
-        port=port,
-    )
-    place, zone = "location / {", ""
-    if guarded:
-        zone = "limit_req_zone $http_authorization zone=users:10m rate=1000000r/s;"
-        checks = "auth_request /auth; limit_req zone=users burst=1000000 nodelay;"
-        place = "location = /auth { internal; return 204; }\n        location / { " + checks
-    body = body.replace("location /api/v1/users {", place)
-    # What it would rather keep in files than in memory, and pay for with the disk.
-    memory = "client_body_buffer_size 128k; proxy_max_temp_file_size 0;"
-    body = f"client_max_body_size 0; {memory} {zone}\n    {body}"
-    return _start_nginx("nginx", body, setup.children, setup.nginx, setup.core)
+def run_nginx(name: str, body: str, children: Children, nginx: Path, core: int) -> Child:
+    """nginx with one worker and ``body`` in its ``http`` block."""
+    config = children.directory / f"{name}.conf"
+    config.write_text(_NGINX.format(name=name, body=body))
+    return children.start(name, [nginx, "-p", children.directory, "-c", config], core=core)
 
 
 def start_siger(setup: Setup, port: int) -> Child:
@@ -193,20 +195,26 @@ def start_siger(setup: Setup, port: int) -> Child:
 
 def start_policies(setup: Setup, port: int) -> Child:
     """Siger with all that an API at the edge has on: tokens, a rate limit, an access log."""
-    policy = {
-        "auth": "required",
-        "rate_limit": {"requests": 10**9, "per": "1s", "key": "user"},
-    }
     log = setup.access_log or setup.children.directory / "policies.log"
-    return siger("policies", policy, log, setup, port)
+    return siger("policies", POLICY, log, setup, port)
 
 
 def tokens(now: float) -> list[str]:
     """Good ones, of ``USERS`` users, for an hour from ``now`` (Unix time)."""
-    return [
-        mint(f"0190a5f2-7c4e-7b1a-{n:04x}", "user", SECRET, "HS256", 3600.0, "dante", "", now)
-        for n in range(USERS)
-    ]
+    return [_token(f"0190a5f2-7c4e-7b1a-{n:04x}", SECRET, ISSUER, now) for n in range(USERS)]
+
+
+def bad_tokens(now: float) -> dict[str, str]:
+    """What is wrong with it -> a token that is as good as any otherwise."""
+    return {
+        "a token with another secret": _token("mallory", SECRET[::-1], ISSUER, now),
+        "a token of another issuer": _token("mallory", SECRET, "virgil", now),
+        "a token that has expired": _token("mallory", SECRET, ISSUER, now - 7200.0),
+    }
+
+
+def _token(user: str, secret: str, issuer: str, now: float) -> str:
+    return mint(user, "user", secret, "HS256", 3600.0, issuer, "", now)
 
 
 def siger(
@@ -218,11 +226,13 @@ def siger(
     *,
     prefix: str = "/api/v1/users",
     code: Path = ROOT,
+    tls: Mapping[str, str] | None = None,
 ) -> Child:
     """Siger with one route. JSON is YAML, so json writes the configuration.
 
     :param policy: of the route.
     :param code: a checkout, or a copy of one that has been compiled.
+    :param tls: towards clients.
     """
     config = setup.children.directory / f"{name}.yaml"
     config.write_text(
@@ -235,11 +245,16 @@ def siger(
                 "drain_timeout": "1s",
                 "access_log": {"path": str(access_log or "")},
                 "admin": {"port": ""},
-                "auth": {"jwt": {"secret": SECRET, "issuer": "dante"}},
+                "limits": {"connections": MOST_CONNECTIONS},
+                "tls": tls or {},
+                "auth": {"jwt": {"secret": SECRET, "issuer": ISSUER}},
                 "services": {
                     "users": {
                         "endpoints": [f"127.0.0.1:{each}" for each in setup.endpoints],
-                        "pool": {"max_connections": KEPT_CONNECTIONS},
+                        "pool": {
+                            "max_connections": KEPT_CONNECTIONS,
+                            "max_pending": MOST_CONNECTIONS,
+                        },
                     }
                 },
                 "routes": [
@@ -271,9 +286,3 @@ CONTENDERS = (
     Contender("siger", start_siger),
     Contender("policies", start_policies),
 )
-
-
-def _start_nginx(name: str, body: str, children: Children, nginx: Path, core: int) -> Child:
-    config = children.directory / f"{name}.conf"
-    config.write_text(_NGINX.format(name=name, body=body))
-    return children.start(name, [nginx, "-p", children.directory, "-c", config], core=core)

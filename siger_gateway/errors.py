@@ -217,6 +217,13 @@ REASONS: Final[dict[str, Reason]] = {
         "The service sent something that is not valid HTTP.",
         error="http_protocol_error",
     ),
+    "upstream_message": Reason(
+        502,
+        "Bad Gateway",
+        "upstream",
+        "The service sent a message that does not fit its own description.",
+        error="http_protocol_error",
+    ),
     "no_endpoints": Reason(
         503,
         "Service Unavailable",

@@ -23,7 +23,6 @@ from siger_gateway.config.schema import JobsConfig, LimitsConfig
 from siger_gateway.errors import GatewayError
 from siger_gateway.http.connection import ServerLimits
 from siger_gateway.http.message import ProtocolError, Request
-from siger_gateway.http.reply import send_problem
 from siger_gateway.http.stream import DownstreamStream
 from siger_gateway.http.tornado import Caller, Endpoints, TornadoConsumer
 from siger_gateway.jobs.ledger import Ledger
@@ -31,6 +30,7 @@ from siger_gateway.jobs.queue import JobQueue
 from siger_gateway.jobs.worker import Worker
 from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.forwarded import request_id
+from siger_gateway.proxy.reply import send_problem
 from siger_gateway.telemetry.metrics import Metrics
 
 BOUND = 15.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import schemathesis
 
-from siger_gateway.api.query import MAX_KEY, VISIBLE, WAIT
+from siger_gateway.jobs.query import MAX_KEY, VISIBLE, WAIT
 
 
 @schemathesis.hook

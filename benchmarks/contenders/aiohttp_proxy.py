@@ -1,24 +1,25 @@
 """A reverse proxy as one writes it with aiohttp, on uvloop.
 
-``python -m benchmarks.contenders.aiohttp_proxy PORT ENDPOINT...``
+``python -m benchmarks.contenders.aiohttp_proxy [--certificate FILE] PORT ENDPOINT...``
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from itertools import cycle
 from uuid import uuid4
 
 import uvloop
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 
+from benchmarks.contenders.arguments import BACKLOG, arguments
+
 NOT_RETURNED = frozenset({"connection", "transfer-encoding", "keep-alive"})
 
 
 async def main() -> None:
-    port, *addresses = sys.argv[1:]
-    endpoints = cycle(addresses)
+    found = arguments()
+    endpoints = cycle(found.endpoints)
     session = ClientSession(
         connector=TCPConnector(limit=0), auto_decompress=False, cookie_jar=DummyCookieJar()
     )
@@ -49,7 +50,8 @@ async def main() -> None:
 
     runner = web.ServerRunner(web.Server(forward, access_log=None))
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", int(port)).start()
+    site = web.TCPSite(runner, "127.0.0.1", found.port, ssl_context=found.tls, backlog=BACKLOG)
+    await site.start()
     await asyncio.Event().wait()
 
 

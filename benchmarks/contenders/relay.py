@@ -7,11 +7,12 @@ endpoint. No proxy in Python on uvloop can cost less.
 from __future__ import annotations
 
 import asyncio
-import sys
 from itertools import cycle
 from typing import cast
 
 import uvloop
+
+from benchmarks.contenders.arguments import BACKLOG, arguments
 
 
 class Side(asyncio.Protocol):
@@ -54,10 +55,13 @@ class Side(asyncio.Protocol):
 
 
 async def main() -> None:
-    port, *addresses = sys.argv[1:]
-    endpoints = cycle([(host, int(one)) for host, one in (each.split(":") for each in addresses)])
+    found = arguments()
+    addresses = (each.split(":") for each in found.endpoints)
+    endpoints = cycle([(host, int(port)) for host, port in addresses])
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Side(None, next(endpoints)), "127.0.0.1", int(port))
+    server = await loop.create_server(
+        lambda: Side(None, next(endpoints)), "127.0.0.1", found.port, backlog=BACKLOG
+    )
     await server.serve_forever()
 
 

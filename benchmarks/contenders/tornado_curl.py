@@ -1,18 +1,19 @@
 """A reverse proxy as one writes it with plain Tornado: a handler, and its client on libcurl.
 
-``python -m benchmarks.contenders.tornado_curl PORT ENDPOINT...``
+``python -m benchmarks.contenders.tornado_curl [--certificate FILE] PORT ENDPOINT...``
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from itertools import cycle
 from uuid import uuid4
 
 import uvloop
 from tornado.httpclient import AsyncHTTPClient
 from tornado.web import Application, RequestHandler
+
+from benchmarks.contenders.arguments import BACKLOG, arguments
 
 NOT_RETURNED = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
 
@@ -51,12 +52,18 @@ class Proxy(RequestHandler):
 
 
 async def main() -> None:
-    port, *endpoints = sys.argv[1:]
+    found = arguments()
     AsyncHTTPClient.configure("tornado.curl_httpclient.CurlAsyncHTTPClient", max_clients=1000)
     application = Application(
-        [(".*", Proxy, {"endpoints": cycle(endpoints)})], log_function=lambda handler: None
+        [(".*", Proxy, {"endpoints": cycle(found.endpoints)})], log_function=lambda handler: None
     )
-    application.listen(int(port), "127.0.0.1", max_buffer_size=1 << 28)
+    application.listen(
+        found.port,
+        "127.0.0.1",
+        backlog=BACKLOG,
+        ssl_options=found.tls,
+        max_buffer_size=1 << 28,
+    )
     await asyncio.Event().wait()
 
 

@@ -18,12 +18,12 @@ from typing import Final
 
 import orjson
 
-from siger_gateway.api import query
 from siger_gateway.api.documents import job_document
 from siger_gateway.api.jobs import PATH
 from siger_gateway.errors import GatewayError
 from siger_gateway.http.message import Request
 from siger_gateway.http.tornado import TornadoConsumer
+from siger_gateway.jobs import query
 from siger_gateway.jobs.job import parse_body
 from siger_gateway.jobs.ledger import Ledger
 from siger_gateway.jobs.ownership import UNRESTRICTED, Actor, actor

@@ -15,12 +15,11 @@ from urllib.parse import urlencode
 
 from tornado.iostream import StreamClosedError
 
-from siger_gateway.api import query
 from siger_gateway.api.documents import FRAMES, job_document
 from siger_gateway.api.handler import ApiHandler
 from siger_gateway.api.openapi import OpenApiHandler
 from siger_gateway.errors import GatewayError
-from siger_gateway.jobs import moments
+from siger_gateway.jobs import moments, query
 from siger_gateway.jobs.job import parse_body, parse_job_id
 from siger_gateway.jobs.ledger import Ledger, Watch
 from siger_gateway.jobs.ownership import UNRESTRICTED, Actor, actor

@@ -13,9 +13,9 @@ import msgspec
 import orjson
 
 from siger_gateway import __version__
-from siger_gateway.api import query
 from siger_gateway.api.handler import ApiHandler
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS
+from siger_gateway.jobs import query
 from siger_gateway.jobs.job import JobRequest
 from siger_gateway.jobs.ownership import ADMIN
 from siger_gateway.jobs.status import CANCELLING, MAX_USER, QUEUED, STATUSES

@@ -71,7 +71,7 @@ class Checks:
     def _service(self, service: ServiceConfig, key: str) -> None:
         self._unique_endpoints(service, key)
         self._hash_key(service, key)
-        self._health_check(service.health_check, f"{key}.health_check")
+        self._health_check(service, f"{key}.health_check")
         self._outlier(service.outlier, f"{key}.outlier")
         if self._report.is_good(f"{key}.consul", f"{key}.endpoints"):
             if not service.consul and not service.endpoints:
@@ -81,9 +81,20 @@ class Checks:
             elif service.consul and self._no_consul():
                 self._add(f"{key}.consul", "there is no Consul: consul_address is empty")
 
-    def _health_check(self, check: HealthCheckConfig, key: str) -> None:
+    def _health_check(self, service: ServiceConfig, key: str) -> None:
+        check = service.health_check
         if not self._report.is_good_below(key):
             return
+        if check.type == "grpc":
+            if service.protocol not in ("h2c", "h2") and not service.consul:
+                self._add(key, '"type: grpc" needs "protocol: h2c" or "h2"')
+            if check.path:
+                self._add(key, '"type: grpc" takes no "path": "service" says who is asked')
+            if len(check.service.encode()) > 127:
+                self._add(f"{key}.service", "no service has a name of more than 127 bytes")
+            return
+        if check.service:
+            self._add(key, '"service" is for "type: grpc"')
         if check.type == "tcp" and (check.path or check.host):
             self._add(key, '"type: tcp" takes neither "path" nor "host"')
         elif not check.enabled and check != HealthCheckConfig():

@@ -134,4 +134,4 @@ def _overridable() -> Iterator[tuple[str, tuple[str, Any, Rule]]]:
     hints = get_type_hints(Config, include_extras=True)
     for one in fields(Config):
         if is_scalar(hints[one.name]):
-            yield PREFIX + one.name.upper(), (one.name, hints[one.name], Rule.of(Config, one))
+            yield PREFIX + one.name.upper(), (one.name, hints[one.name], Rule.of(one))

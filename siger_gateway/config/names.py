@@ -190,12 +190,18 @@ def parse_method(text: str) -> str:
     return text
 
 
+_CONDITIONS: Final = frozenset(
+    {"connect", "reset"}
+    | {"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}
+)
+
+
 def parse_retry_condition(text: str) -> str:
-    """``connect``, ``reset``, or a status from 400 to 599.
+    """``connect``, ``reset``, a status from 400 to 599, or a code of gRPC.
 
     :raises BadText: if it is none of them.
     """
-    if text in ("connect", "reset") or re.fullmatch(r"[45][0-9]{2}", text):
+    if text in _CONDITIONS or re.fullmatch(r"[45][0-9]{2}", text):
         return text
     words = {"refused": "connect", "connect-failure": "connect", "5xx": "503", "timeout": "reset"}
     raise BadText("", words.get(text.lower(), ""))

@@ -70,9 +70,12 @@ class PoolConfig:
 class HealthCheckConfig:
     """How the endpoints of a service are asked whether they are well."""
 
-    type: Literal["http", "tcp"] = doc("a GET of `path`, or whether a connection opens", "http")
+    type: Literal["http", "tcp", "grpc"] = doc(
+        "a GET of `path`, whether a connection opens, or grpc.health.v1", "http"
+    )
     path: PathPrefix = doc('answers 2xx when all is well; "" = no check', "")
     host: Address = doc("the Host field; empty: the address of the endpoint", "")
+    service: Text = doc("that grpc.health.v1 is asked for; empty: the whole server", "")
     interval: Duration = doc("between two checks of one endpoint", 10.0, least=0.1)
     timeout: Duration = doc("for the whole answer", 2.0, least=MOMENT)
     healthy: int = doc("checks passed in a row that bring an endpoint back", 2, least=1)
@@ -86,7 +89,7 @@ class HealthCheckConfig:
 
     @property
     def enabled(self) -> bool:
-        return self.type == "tcp" or bool(self.path)
+        return self.type != "http" or bool(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,8 @@ class RetryConfig:
 
     attempts: int = doc("tries in all, the first included", 3, least=1, most=10)
     on: tuple[RetryCondition, ...] = doc(
-        "connect (no connection to be had), reset (broken off, or no answer in time), or a status",
+        "connect (no connection to be had), reset (broken off, or no answer in time), a status, or "
+        "of gRPC unavailable, resource-exhausted, deadline-exceeded, internal, cancelled",
         ("connect", "reset"),
     )
     per_try_timeout: Duration = doc(
@@ -400,9 +404,6 @@ PLANNED: Final[dict[str, frozenset[str]]] = {
     "JobsConfig": frozenset({"submit_subject"}),
 }
 """Class name -> keys of the contract that this version does not act on yet."""
-
-PLANNED_VALUES: Final[dict[str, frozenset[str]]] = {}
-"""Class.field -> values of the contract that this version does not act on yet."""
 
 SHORTHAND: Final[dict[str, str]] = {
     "EndpointSpec": "address",

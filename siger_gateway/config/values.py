@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import Field, dataclass, is_dataclass
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from siger_gateway.config import document, kinds, schema
+from siger_gateway.config import document, kinds
 from siger_gateway.config.names import (
     BadText,
     parse_address,
@@ -100,11 +100,10 @@ class Rule:
     secret: bool = False
     optional: bool = False  # "" means "not set"
     alone: bool = False
-    planned: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, owner: type, field: Field[Any]) -> Rule:
-        """The rule of one field of the schema class ``owner``."""
+    def of(cls, field: Field[Any]) -> Rule:
+        """The rule of one field of a schema class."""
         return cls(
             least=field.metadata.get("least"),
             most=field.metadata.get("most"),
@@ -112,7 +111,6 @@ class Rule:
             secret=field.metadata.get("secret", False),
             optional=field.metadata.get("empty", False) or field.default == "",
             alone=field.metadata.get("alone", False),
-            planned=schema.PLANNED_VALUES.get(f"{owner.__name__}.{field.name}", frozenset()),
         )
 
 
@@ -182,7 +180,7 @@ def _read(value: Value, hint: Any, rule: Rule) -> Any:
     if rule.optional and not value.text and value.kind == "string":
         return ""
     if options := choices(hint):
-        return _choice(value, options, rule.planned)
+        return _choice(value, options)
     if get_origin(hint) is Annotated:
         kind = _KINDS[get_args(hint)[1]]
         result = _parsed(value, kind)
@@ -268,11 +266,9 @@ def _boolean(value: Value) -> bool:
     raise BadValue(f"expected true or false, found {value.described()}")
 
 
-def _choice(value: Value, options: Collection[str], planned: Collection[str]) -> str:
+def _choice(value: Value, options: Collection[str]) -> str:
     if value.kind != "nothing" and value.text in options:
         return value.text
-    if value.text in planned:
-        raise BadValue(f'"{value.text}" is not supported yet; this version has {_listed(options)}')
     raise BadValue(
         f"expected {_listed(options)}, found {value.described()}", nearest(value.text, options)
     )
@@ -337,7 +333,9 @@ _KINDS: Final[dict[str, _Kind]] = {
     "network": _Kind("a network such as 10.0.0.0/8, or an address", parse_network),
     "method": _Kind("an HTTP method in upper case", parse_method),
     "retry condition": _Kind(
-        "connect, reset or a status from 400 to 599", parse_retry_condition, numeric=True
+        "connect, reset, a status from 400 to 599, or a code of gRPC like unavailable",
+        parse_retry_condition,
+        numeric=True,
     ),
     "host": _Kind("a host without port, or *.suffix", parse_host_pattern),
     "host name": _Kind("a host without port", parse_host_name),

@@ -83,7 +83,7 @@ class Walk:
         entries = self._entries(node, key, cls)
         if entries is None:
             name = SHORTHAND[cls.__name__]
-            value = self._value(node, hints[name], Rule.of(cls, known[name]), key)
+            value = self._value(node, hints[name], Rule.of(known[name]), key)
             return _BAD if value is _BAD else cls(**{name: value})
         values: dict[str, Any] = {}
         meant: set[str] = set()  # keys that are probably there, misspelt
@@ -91,9 +91,7 @@ class Walk:
             path = join(key, name)
             if name in known:
                 self._mark(path, entry)
-                values[name] = self._value(
-                    entry.value, hints[name], Rule.of(cls, known[name]), path
-                )
+                values[name] = self._value(entry.value, hints[name], Rule.of(known[name]), path)
             elif name in PLANNED.get(cls.__name__, ()):
                 if not self.off(entry.value):
                     self._report.add(entry.at, path, "not supported yet")

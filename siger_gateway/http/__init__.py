@@ -4,7 +4,6 @@
 ``headers``     what a gateway must know about header fields: hop-by-hop names, encoding a head
 ``stream``      what passes between a downstream wire and the layers above it
 ``connection``  what a listener and its connections know of each other
-``reply``       a local reply: a ``GatewayError`` as a problem document
 ``timeouts``    deadlines without timers
 ``tornado``     Tornado's ``Application`` on these wires, for the gateway's own endpoints
 """

@@ -135,11 +135,10 @@ class RequestParser:
                 self.in_head = True
                 self.early = early
                 return b""
-            if HTTP2_PREFACE.startswith(early[: len(HTTP2_PREFACE)]):
-                self.in_head = False
-                self.early = early
-                self.error = SPEAKS_HTTP2
-                return b""
+            self.in_head = False
+            self.early = early
+            self.error = SPEAKS_HTTP2
+            return b""
         self.early = b""
         return early
 

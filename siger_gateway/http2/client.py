@@ -34,7 +34,14 @@ from siger_gateway.http2.faults import (
     code_name,
 )
 from siger_gateway.http2.frames import PREFACE
-from siger_gateway.http2.messages import check_fields, length_of, request_head, response_of
+from siger_gateway.http2.messages import (
+    check_fields,
+    length_of,
+    request_head,
+    response_of,
+    upgrade_head,
+)
+from siger_gateway.http2.tunnel import WEBSOCKET, StreamTransport, accept_of
 
 MAX_STREAMS: Final = 100
 """Streams at a time until SETTINGS say how many: what RFC 9113 section 6.5.2 asks of servers."""
@@ -50,6 +57,10 @@ TRUST: Final = 100.0
 the gateway with it."""
 ANSWER: Final = 3.0
 """Seconds in which a service on whose connection something took too long has to answer a PING."""
+
+
+def _nothing(error: Exception | None) -> None:
+    """A stream that is over is not counted any more."""
 
 
 class StreamOwner(Protocol):
@@ -75,6 +86,8 @@ class ClientStream(Stream):
         "_received",
         "_response",
         "_sending",
+        "_tunnel",
+        "_upgrade",
         "reused",
     )
 
@@ -88,6 +101,8 @@ class ClientStream(Stream):
         self._received = 0
         self._sending = False
         self._paused = False
+        self._upgrade: bytes | None = None  # the key of a WebSocket that has been asked for
+        self._tunnel: StreamTransport | None = None
         self.reused = client.reused
         """Whether an exchange has been completed on the connection before."""
 
@@ -117,7 +132,17 @@ class ClientStream(Stream):
             if name == b"host":
                 authority = value
                 break
-        head = request_head(method, target, client.scheme, authority, headers)
+        if upgrade is None:
+            head = request_head(method, target, client.scheme, authority, headers)
+        elif client.takes_upgrades and upgrade.lower() == WEBSOCKET:
+            head = upgrade_head(target, client.scheme, authority, headers)
+            self._upgrade = dict(headers).get(b"sec-websocket-key", b"")
+            self._sending = True
+        else:
+            asyncio.get_running_loop().call_soon(
+                self._tell_lost, "upstream_protocol", "the service takes no upgrades in HTTP/2"
+            )
+            return
         client.open(self)
         self.send_window = client.peer_window
         client.write(client.headers_frames(self.id, head, not self._sending))
@@ -139,7 +164,10 @@ class ClientStream(Stream):
             self.credit()
 
     def switch_protocols(self, response: Response, protocol: asyncio.BaseProtocol) -> HandedOver:
-        raise AssertionError("no response here has status 101")
+        """Lets ``protocol`` have the stream, after what has become a response with status 101."""
+        self._consumer = None
+        self._tunnel = StreamTransport(self, protocol)
+        return HandedOver(self._tunnel, response.take_body(), _nothing)
 
     def abort(self) -> None:
         """Gives the stream up, without a word to the consumer."""
@@ -154,10 +182,18 @@ class ClientStream(Stream):
     def on_wait(self) -> None:
         if self._consumer is not None:
             self._consumer.pause_request()
+        elif self._tunnel is not None:
+            self._tunnel.on_wait()
 
     def on_room(self) -> None:
         if self._consumer is not None:
             self._consumer.resume_request()
+        elif self._tunnel is not None:
+            self._tunnel.on_room()
+
+    def on_sent(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.on_sent()
 
     def on_headers(self, headers: Headers, *, ends: bool) -> None:
         response = self._response
@@ -183,6 +219,13 @@ class ClientStream(Stream):
                 raise ProtocolError("upstream_protocol", "An interim response cannot be the end.")
             consumer.on_informational(response)
             return
+        if self._upgrade is not None and response.status == 200 and not ends:
+            response.status = 101
+            accept = (b"sec-websocket-accept", accept_of(self._upgrade))
+            response.headers = [*response.headers, (b"upgrade", WEBSOCKET), accept]
+            self._response = response
+            consumer.on_response(response)
+            return
         if self._method == b"HEAD" or response.status in (204, 304):
             self._declared = 0  # whatever Content-Length says, that is not here
         elif any(name == b"content-length" for name, _ in response.headers):
@@ -195,10 +238,13 @@ class ClientStream(Stream):
 
     def on_data(self, data: bytes, size: int, *, ends: bool) -> None:
         response = self._response
+        self.taken += size
+        if self._tunnel is not None:
+            self._tunnel.on_data(data, ends=ends)
+            return
         if response is None:
             self._fail("upstream_protocol", "DATA before the head of the response")
             return
-        self.taken += size
         self._received += len(data)
         if self._received > self._declared >= 0:
             self._fail("upstream_protocol", "more DATA than Content-Length says")
@@ -254,6 +300,8 @@ class ClientStream(Stream):
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.on_upstream_lost(reason, detail)
+        elif self._tunnel is not None:
+            self._tunnel.lose(ConnectionResetError(detail))
 
 
 class ClientConnection(Connection):
@@ -274,6 +322,8 @@ class ClientConnection(Connection):
         self.reused = False
         """Whether an exchange has been completed on it: it may be gone without our knowing yet."""
         self.idle_since = now
+        self.takes_upgrades = False
+        """The service knows the extended CONNECT."""
         self._asked_since = 0.0  # PING, whether it is still there
 
     def __repr__(self) -> str:
@@ -412,6 +462,8 @@ class ClientConnection(Connection):
             self._limit_said = True
             if grown and self.room > 0 and self.opened.is_set():
                 self._owner.on_room(self)
+        elif identifier == frames.ENABLE_CONNECT_PROTOCOL:
+            self.takes_upgrades = value == 1
         elif identifier == frames.ENABLE_PUSH and value:
             raise ConnectionFault(PROTOCOL_ERROR, "a server cannot allow pushes")
 
@@ -437,6 +489,7 @@ class ClientConnection(Connection):
             self.ending = True
             self.opened.set()
             self._owner.forget(self)
+            self.flush()
             self.transport.close()
 
     def on_fault(self, fault: ConnectionFault) -> None:

@@ -22,6 +22,7 @@ from typing import Final, cast
 from siger_gateway.http.headers import Headers
 from siger_gateway.http2 import frames
 from siger_gateway.http2.faults import (
+    CANCEL,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     PROTOCOL_ERROR,
@@ -154,6 +155,19 @@ class Stream:
             self.on_room()
         return False
 
+    def put_last(self) -> None:
+        """Ends our side without trailers."""
+        self.put_end([])
+
+    def leave(self) -> None:
+        """Both sides have ended."""
+        self._connection.forget(self.id)
+
+    def give_up(self) -> None:
+        """Resets the stream, if it is not over yet."""
+        if self._connection.streams.get(self.id) is self:
+            self._connection.forget_reset(self.id, CANCEL)
+
     @property
     def is_waiting(self) -> bool:
         return self._waiting is not None
@@ -224,6 +238,10 @@ class Connection(asyncio.Protocol):
         """The socket takes no more for now."""
         self.ending = False
         """No frame is looked at any more."""
+        self._loop = asyncio.get_running_loop()  # a system call (getpid) in Python 3.11
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._reading = False  # what is written meanwhile is sent at the end of it
         self.now = now
         self.budgets = Budgets(now, trust)
         self._reader = FrameReader()
@@ -254,6 +272,7 @@ class Connection(asyncio.Protocol):
             if not data:
                 return
         reader = self._reader
+        self._reading = True
         try:
             for kind, flags, stream_id, payload in reader.receive(data):
                 try:
@@ -273,6 +292,9 @@ class Connection(asyncio.Protocol):
                 raise reader.fault
         except ConnectionFault as fault:
             self.fail(fault)
+        finally:
+            self._reading = False
+            self.flush()
 
     def _take_greeting(self, data: bytes) -> bytes:
         """What came, from the first SETTINGS on, before which nothing may be but the preface
@@ -313,7 +335,25 @@ class Connection(asyncio.Protocol):
         self.take_turns()
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        """Sends ``data`` with all that is written in this turn of the loop: a system call costs as
+        much as all that the gateway does for a call, and there are five frames for each."""
+        out = self._out
+        if not out and not self._reading:
+            self._loop.call_soon(self.flush)
+        out.append(data)
+        self._out_size += len(data)
+        if self._out_size > WRITE_HIGH_WATER:  # a slow peer has to be noticed
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what has been written."""
+        out = self._out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._out_size = 0
+            if not self.transport.is_closing():
+                self.transport.write(data)
 
     def headers_frames(self, stream_id: int, headers: Headers, ends: bool) -> bytes:
         """HEADERS, and CONTINUATIONs if need be."""
@@ -343,6 +383,7 @@ class Connection(asyncio.Protocol):
         if not self.ending:
             self.ending = True
             self.write(frames.goaway(self.last_stream_id, fault.code, fault.detail))
+            self.flush()
             self.on_fault(fault)
 
     def reset(self, stream_id: int, code: int) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from siger_gateway.http.headers import Headers, find_all, is_host
 from siger_gateway.http.message import ProtocolError, Request, Response
+from siger_gateway.http2.tunnel import WEBSOCKET, new_key
 
 CONNECTION_FIELDS: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -67,7 +68,7 @@ def request_of(headers: Headers, *, ends: bool) -> Request:
     method = pseudo.get(b":method", b"")
     target = pseudo.get(b":path", b"")
     scheme = pseudo.get(b":scheme", b"")
-    if method not in METHODS:
+    if method not in METHODS and b":protocol" not in pseudo:
         raise _malformed("The method is missing, or none that is served.")
     if scheme != b"http" and scheme != b"https":
         raise _malformed("The scheme has to be http or https.")
@@ -75,9 +76,12 @@ def request_of(headers: Headers, *, ends: bool) -> Request:
         raise _malformed("The path is missing or not valid.")
     if target[0] != SLASH and (target != b"*" or method != b"OPTIONS"):
         raise _malformed("The path has to begin with a slash.")
+    rest = _with_host(pseudo.get(b":authority"), rest)
     if b":protocol" in pseudo:
-        raise _malformed("Only CONNECT may have a :protocol.")
-    request = Request(method, target, _with_host(pseudo.get(b":authority"), rest), True)
+        if method != b"CONNECT" or ends:
+            raise _malformed("A :protocol takes CONNECT, and an open stream.")
+        return _upgrade(pseudo[b":protocol"], target, rest)
+    request = Request(method, target, rest, True)
     request.http2 = True
     fields = request.fields
     if b"te" in fields and find_all(rest, b"te") != [b"trailers"]:
@@ -97,6 +101,21 @@ def request_of(headers: Headers, *, ends: bool) -> Request:
     if b"cookie" in fields and len(fields) != len(request.headers):
         _join_cookies(request)
     request.complete = ends
+    return request
+
+
+def _upgrade(protocol: bytes, target: bytes, fields: Headers) -> Request:
+    """An extended CONNECT as HTTP/1.1 would ask for it (RFC 8441 section 5)."""
+    if protocol.lower() != WEBSOCKET:
+        raise _malformed("The only :protocol is websocket.")
+    names = [name for name, _ in fields]
+    if b"content-length" in names or b"te" in names or b"expect" in names:
+        raise _malformed("A field that is about a body.")
+    kept = [field for field in fields if field[0] != b"sec-websocket-key"]
+    request = Request(b"GET", target, [*kept, (b"sec-websocket-key", new_key())], True)
+    request.http2 = True
+    request.upgrade = WEBSOCKET
+    request.complete = True  # all that HTTP knows of it
     return request
 
 
@@ -155,6 +174,14 @@ def request_head(
     if authority:  # HTTP/1.0 may have none (RFC 9113 section 8.3.1)
         head.append((b":authority", authority))
     head += [field for field in headers if field[0] not in NOT_SENT]
+    return head
+
+
+def upgrade_head(target: bytes, scheme: bytes, authority: bytes, headers: Headers) -> Headers:
+    """A WebSocket's request, with the fields of HTTP/1.1, as an extended CONNECT."""
+    kept = [field for field in headers if field[0] != b"sec-websocket-key"]
+    head = request_head(b"CONNECT", target, scheme, authority, kept)
+    head.insert(1, (b":protocol", WEBSOCKET))
     return head
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from sys import maxsize
 from typing import Any, Final, cast
 
 from siger_gateway.http.connection import Acceptor, ServerLimits
@@ -41,7 +42,8 @@ from siger_gateway.http2.faults import (
     code_name,
 )
 from siger_gateway.http2.frames import LARGEST_WINDOW, PREFACE
-from siger_gateway.http2.messages import check_fields, request_of
+from siger_gateway.http2.messages import CONNECTION_FIELDS, check_fields, request_of
+from siger_gateway.http2.tunnel import StreamTransport
 
 MAX_STREAMS: Final = 128
 """Exchanges at a time of one connection: nginx's default; RFC 9113 section 6.5.2 wants 100."""
@@ -57,7 +59,8 @@ LEAST_PROGRESS: Final = 4096
 window byte by byte could hold a stream, and what waits in it, for days."""
 
 _DRAIN_PING: Final = b"sigerend"
-_NO_TRAILERS: Final[Headers] = []
+_OF_101: Final = CONNECTION_FIELDS | {b"sec-websocket-accept"}
+"""Fields of HTTP/1.1's answer to a WebSocket that HTTP/2's does not have (RFC 8441 section 5)."""
 
 
 class ServerStream(Stream):
@@ -76,6 +79,7 @@ class ServerStream(Stream):
         "_seen_in",
         "_sent",
         "_server",
+        "_tunnel",
         "bytes_in",
         "bytes_out",
         "head_sent",
@@ -90,8 +94,11 @@ class ServerStream(Stream):
         self._ended = request.content_length == 0  # its end has been handed on, or there is none
         self._held = False
         self._paused = False
+        self._tunnel: StreamTransport | None = None
         self._head_ends = False  # the head has been the end, too
-        self._body_limit = server.owner.limits.body
+        # A stream of messages has no size that anybody could limit.
+        grpc = request.fields.get(b"content-type", b"").startswith(b"application/grpc")
+        self._body_limit = maxsize if grpc else server.owner.limits.body
         self._behind = 0  # bytes that a body should have brought by now, but has not
         self._seen_in = 0  # bytes_in at the last look
         self._sent = 0  # bytes of what waits, since there was progress
@@ -144,6 +151,9 @@ class ServerStream(Stream):
 
     def on_data(self, data: bytes, size: int, *, ends: bool) -> None:
         request = self.request
+        if request.upgrade is not None:
+            self._on_tunnelled(data, size, ends=ends)
+            return
         if request.complete:
             raise StreamFault(self.id, STREAM_CLOSED, "DATA behind the end of the stream")
         self._last_progress = self._server.now
@@ -158,6 +168,17 @@ class ServerStream(Stream):
             self._finish_body()
         elif not self._held:
             self._hand_on()
+
+    def _on_tunnelled(self, data: bytes, size: int, *, ends: bool) -> None:
+        """After an extended CONNECT, which may not have been answered yet."""
+        self.taken += size
+        self._last_progress = self._server.now
+        if self._tunnel is not None:
+            self._tunnel.on_data(data, ends=ends)
+        elif ends:
+            raise StreamFault(self.id, CANCEL, "the end, before there was an answer")
+        else:  # one window at most
+            self.request.append(data)
 
     def _finish_body(self) -> None:
         if self.bytes_in < self._declared:
@@ -203,6 +224,8 @@ class ServerStream(Stream):
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.on_downstream_closed()
+        elif self._tunnel is not None:
+            self._tunnel.lose(ConnectionResetError(code_name(code)))
 
     def on_lost(self, detail: str) -> None:
         self.on_reset(CANCEL)
@@ -250,7 +273,11 @@ class ServerStream(Stream):
             self.put_end(trailers)
 
     def on_sent(self) -> None:
-        if self.request.complete:
+        if self._tunnel is not None:
+            self._tunnel.on_sent()
+        elif self.request.upgrade is not None:
+            self._server.forget_reset(self.id, NO_ERROR)
+        elif self.request.complete:
             self._server.forget(self.id)
         else:  # the rest of its body is not awaited (RFC 9113 section 8.1)
             self._server.forget_reset(self.id, NO_ERROR)
@@ -259,10 +286,14 @@ class ServerStream(Stream):
         self._last_progress = self._server.now
         if self._consumer is not None:
             self._consumer.pause_response()
+        elif self._tunnel is not None:
+            self._tunnel.on_wait()
 
     def on_room(self) -> None:
         if self._consumer is not None:
             self._consumer.resume_response()
+        elif self._tunnel is not None:
+            self._tunnel.on_room()
 
     def take_turn(self) -> bool:
         before = self.send_window
@@ -279,7 +310,14 @@ class ServerStream(Stream):
             self._server.forget_reset(self.id, INTERNAL_ERROR)
 
     def switch_protocols(self, headers: Headers, protocol: asyncio.BaseProtocol) -> HandedOver:
-        raise AssertionError("no request here has an upgrade")
+        """Answers an extended CONNECT; ``headers`` are those of a 101."""
+        self.head_sent = True
+        self._consumer = None
+        kept = [field for field in headers if field[0] not in _OF_101]
+        head = [(b":status", b"200"), *kept]
+        self._server.write(self._server.headers_frames(self.id, head, False))
+        tunnel = self._tunnel = StreamTransport(self, protocol)
+        return HandedOver(tunnel, self.request.take_body(), _nothing)
 
     # What the consumer wants.
 
@@ -375,6 +413,7 @@ class ServerConnection(Connection):
                     (frames.MAX_CONCURRENT_STREAMS, MAX_STREAMS),
                     (frames.MAX_HEADER_LIST_SIZE, self._list_limit),
                     (frames.INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+                    (frames.ENABLE_CONNECT_PROTOCOL, 1),
                 ]
             )
             + frames.window_update(0, self.first_credit())
@@ -526,6 +565,7 @@ class ServerConnection(Connection):
     def _close_if_drained(self) -> None:
         if self._refused_above != LARGEST_WINDOW and not self.streams:
             self.ending = True
+            self.flush()
             self._last_read = self.owner.now
             self.transport.close()
 
@@ -576,6 +616,7 @@ class ServerConnection(Connection):
             return False
         self.write(frames.goaway(self._last, NO_ERROR))
         self.ending = True
+        self.flush()
         self.transport.close()
         return True
 
@@ -592,6 +633,10 @@ class ServerConnection(Connection):
         self.ending = True
         self._lose_streams()
         self.transport.abort()
+
+
+def _nothing(error: Exception | None) -> None:
+    """A stream that is over is not counted any more."""
 
 
 _LONGER: Final = ProtocolError("bad_request", "The body is longer than its Content-Length.")

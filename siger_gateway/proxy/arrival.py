@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Call
-from siger_gateway.http.reply import send_problem
 from siger_gateway.proxy.account import Accounts
+from siger_gateway.proxy.reply import send_problem
 from siger_gateway.telemetry.metrics import RouteStats
 
 

@@ -90,10 +90,11 @@ class Attempts:
             waits = BUDGET_WAITS if reason == "response_timeout" else 0
             self._await_budget(another, reason, detail, waits)
 
-    def instead_of(self, endpoint: Endpoint, response: Response) -> Callable[[], None] | None:
+    def instead_of(
+        self, endpoint: Endpoint, response: Response, cause: str
+    ) -> Callable[[], None] | None:
         """What begins another attempt, to be called when the one that gave ``response`` is over;
         None: the response is to be passed on."""
-        cause = str(response.status)
         wait = retry_after(response.fields.get(b"retry-after", b""), time.time())
         if wait > MAX_RETRY_AFTER:
             return None

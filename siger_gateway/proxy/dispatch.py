@@ -14,6 +14,8 @@ from typing import Final
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.chain import Filters
 from siger_gateway.filters.filter import Call, Reply, Verdict
+from siger_gateway.grpc.status import is_grpc
+from siger_gateway.grpc.web import web_call
 from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http.stream import Consumer, DownstreamStream
 from siger_gateway.http.tornado import Caller, TornadoConsumer
@@ -28,6 +30,8 @@ from siger_gateway.proxy.forwarded import (
     has_looped,
     request_id,
 )
+from siger_gateway.proxy.grpc_exchange import GrpcExchange
+from siger_gateway.proxy.grpc_web import WebConsumer, WebStream, as_grpc
 from siger_gateway.proxy.held import Held
 from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
 from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
@@ -210,14 +214,24 @@ class Dispatcher:
         started: float,
         client: str,
         call: Call | None,
-    ) -> Exchange:
+    ) -> Consumer:
+        kind = Exchange
+        web = None
+        if request.method == b"POST":
+            content_type = request.fields.get(b"content-type", b"")
+            if content_type.startswith(b"application/grpc"):
+                web = web_call(content_type, request.fields.get(b"accept", b""))
+                if web is not None:
+                    request, stream = as_grpc(request, web), WebStream(stream, web)
+                if request.http2 and is_grpc(request.fields[b"content-type"]):
+                    kind = GrpcExchange
         target = request.target
         if route.rewrite is not None:
             target = route.rewrite.apply(target, path)
         forwarding = forwarding_headers(request, stream, identity, self.trusted)
         if call is not None:
             forwarding += call.to_service
-        return Exchange(
+        exchange = kind(
             route,
             route.cluster if route.split is None else route.split.choose(),
             request,
@@ -230,6 +244,9 @@ class Dispatcher:
             started=started,
             call=call,
         )
+        if web is not None and isinstance(exchange, GrpcExchange):
+            return WebConsumer(exchange, request, web)
+        return exchange
 
 
 def _answered(arrival: Arrival, verdict: GatewayError | Reply) -> Consumer:

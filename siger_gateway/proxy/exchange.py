@@ -19,7 +19,6 @@ from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Call
 from siger_gateway.http.headers import HOP_BY_HOP, Headers, end_to_end
 from siger_gateway.http.message import ProtocolError, Request, Response
-from siger_gateway.http.reply import send_problem
 from siger_gateway.http.stream import DownstreamStream
 from siger_gateway.http.timeouts import TimeoutQueue
 from siger_gateway.http1.client import UpstreamConnection
@@ -32,6 +31,7 @@ from siger_gateway.proxy.forwarded import (
     via_of,
     with_host,
 )
+from siger_gateway.proxy.reply import send_problem
 from siger_gateway.proxy.request_body import RequestBody
 from siger_gateway.proxy.route import ProxyRoute
 from siger_gateway.proxy.tunnel import Tunnel
@@ -122,7 +122,9 @@ class Exchange:
         self._connection: AnyConnection | None = None
         self._waiting = False  # for a connection
         self._awaiting_body = False  # before an endpoint is selected
-        self._body = RequestBody(request.method) if request.content_length != 0 else None
+        self._body: RequestBody | None = None
+        if request.content_length != 0:
+            self._body = RequestBody(request.method, refusable=cluster.speaks_http2)
         self._retries: Attempts | None = None  # once an attempt has failed
         self._response_begun = False
         self._status = 0
@@ -261,7 +263,11 @@ class Exchange:
         if cluster.observe is not None and self._endpoint is not None:
             cluster.observe(self._endpoint, status, elapsed)
         route = self._route
-        if status >= 400 and status in route.retry.statuses and self._replace(response):
+        if (
+            status >= 400
+            and status in route.retry.statuses
+            and self._replace(response, str(status))
+        ):
             return
         route.waiting.discard(self)
         if route.trying is not None:
@@ -305,10 +311,10 @@ class Exchange:
         if response.complete:
             self._finish(response.trailers)
 
-    def _replace(self, response: Response) -> bool:
+    def _replace(self, response: Response, cause: str) -> bool:
         """Whether another attempt is made instead of passing ``response`` on."""
         assert self._endpoint is not None
-        begin = self._later_attempts().instead_of(self._endpoint, response)
+        begin = self._later_attempts().instead_of(self._endpoint, response, cause)
         if begin is None:
             return False
         if response.complete:

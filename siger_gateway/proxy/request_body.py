@@ -1,7 +1,7 @@
 """The body of a request between its client and the attempts to send it.
 
-It is sent as it comes. What comes before there is a connection waits here, and of an idempotent
-request what has been sent is kept too, up to ``REPLAY_LIMIT``, so that another attempt can send it.
+It is sent as it comes. What comes before there is a connection waits here, and of a request that
+may be sent again what has been sent is kept too, up to ``REPLAY_LIMIT``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ class RequestBody:
 
     __slots__ = ("_keeps", "_pieces", "_sent", "trailers")
 
-    def __init__(self, method: bytes) -> None:
-        self._keeps = method in IDEMPOTENT
+    def __init__(self, method: bytes, *, refusable: bool) -> None:
+        """:param refusable: a service may refuse it after it has been sent, without having looked:
+        HTTP/2 can say so."""
+        self._keeps = refusable or method in IDEMPOTENT
         self._pieces: list[bytes] = []
         self._sent = 0  # bytes, of the current attempt
         self.trailers: Headers | None = None

@@ -39,12 +39,25 @@ just been replaced fails like this in its busiest moments."""
 BROKEN: Final = frozenset({"upstream_reset", "upstream_protocol", "response_timeout"})
 """Reasons that ``reset`` in a policy stands for, as Envoy's ``reset`` does."""
 
+GRPC_CAUSES: Final = {
+    1: "cancelled",
+    4: "deadline-exceeded",
+    8: "resource-exhausted",
+    13: "internal",
+    14: "unavailable",
+}
+"""gRPC's status code -> the condition that names it, as in Envoy's ``x-envoy-retry-grpc-on``. Who
+names one says that calls may be made again: no method of gRPC tells by itself."""
+
 BACKOFF: Final = 0.025
 """Seconds, the mean of the first delay; it doubles with each attempt. Envoy's base interval."""
 
 MAX_RETRY_AFTER: Final = 1.0
 """Seconds that the gateway itself waits because of a ``Retry-After``; beyond it the client decides,
 who gets the response as it came."""
+
+
+_CAUSES_OF_GRPC: Final = frozenset(GRPC_CAUSES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +67,25 @@ class RetryPolicy:
     :param attempts: tries in all, the first included.
     :param causes: reasons of failures, and statuses, after which another attempt is made.
     :param statuses: those of them that are statuses, to be found quickly.
+    :param codes: the same for codes of gRPC.
     """
 
     attempts: int
     causes: frozenset[str]
     statuses: frozenset[int]
+    codes: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, attempts: int, conditions: Iterable[str]) -> RetryPolicy:
-        """:param conditions: ``connect``, ``reset`` or a status, as in the configuration."""
+        """:param conditions: ``connect``, ``reset``, a status, or one of ``GRPC_CAUSES``, as in
+        the configuration."""
         names = {"connect": NOT_TRIED, "reset": BROKEN}
         causes: set[str] = set()
         for condition in conditions:
             causes |= names.get(condition, {condition})
         statuses = frozenset(int(cause) for cause in causes if cause.isdigit())
-        return cls(attempts, frozenset(causes), statuses)
+        codes = frozenset(code for code, cause in GRPC_CAUSES.items() if cause in causes)
+        return cls(attempts, frozenset(causes), statuses, codes)
 
     def covers(self, cause: str, method: bytes, *, stale: bool, replayable: bool) -> bool:
         """Whether an attempt that failed for ``cause`` may be followed by another.
@@ -80,8 +97,8 @@ class RetryPolicy:
             this request is what the service died of.
         :param replayable: what was sent of the body is still here.
         """
-        if cause in NOT_TRIED:
-            return cause in self.causes
+        if cause in NOT_TRIED or cause in _CAUSES_OF_GRPC:
+            return cause in self.causes and replayable
         if method not in IDEMPOTENT or not replayable:
             return False
         return cause in self.causes or (stale and cause == "upstream_reset")

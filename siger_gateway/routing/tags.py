@@ -225,7 +225,7 @@ def _field(key: str) -> tuple[Any, Rule]:
     """The type of one value, and what the schema says about it beside its type."""
     owner, name = KEYS[key]
     hint = get_type_hints(owner, include_extras=True)[name]
-    rule = Rule.of(owner, next(one for one in fields(owner) if one.name == name))
+    rule = Rule.of(next(one for one in fields(owner) if one.name == name))
     return get_args(hint)[0] if key in LISTS else hint, rule
 
 

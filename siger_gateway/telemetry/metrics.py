@@ -36,6 +36,10 @@ MAX_JOB_TYPES: Final = 100
 """Job types come from clients: beyond this many, the label says ``other``."""
 
 
+MAX_GRPC_METHODS: Final = 500
+"""The same for methods of gRPC."""
+
+
 class Histogram:
     """Observations in seconds, counted by ``DURATION_BOUNDS``."""
 
@@ -79,6 +83,31 @@ class ServiceStats:
         self.duration = Histogram()
 
 
+class GrpcCalls:
+    """Calls by service, method and code. Methods come from clients, so only those get a series that
+    a service knows, and not more than ``MAX_GRPC_METHODS`` of them."""
+
+    __slots__ = ("_names", "counts")
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._names: dict[bytes, tuple[str, str]] = {}
+
+    def count(self, path: bytes, code: str) -> None:
+        """A call of ``path``, ``/package.Service/Method``, has ended with the code of this name."""
+        names = self._names.get(path)
+        if names is None:
+            names = self._learn(path, code)
+        self.counts[names[0], names[1], code] += 1
+
+    def _learn(self, path: bytes, code: str) -> tuple[str, str]:
+        if code == "UNIMPLEMENTED" or len(self._names) >= MAX_GRPC_METHODS:
+            return ("other", "other")
+        service, _, method = path[1:].decode("latin-1").rpartition("/")
+        names = self._names[path] = (service, method)
+        return names
+
+
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values and the figure, for each series of a gauge."""
 
@@ -89,6 +118,7 @@ class Metrics:
     def __init__(self) -> None:
         self.routes: defaultdict[str, RouteStats] = defaultdict(RouteStats)
         self.services: defaultdict[str, ServiceStats] = defaultdict(ServiceStats)
+        self.grpc = GrpcCalls()
         self.in_flight = 0
         self.local_replies: defaultdict[str, int] = defaultdict(int)
         self.jobs_submitted: defaultdict[str, int] = defaultdict(int)
@@ -156,6 +186,12 @@ class Metrics:
                 (name,), service.duration.buckets(), service.duration.total
             )
         yield from (requests, durations, upstream, upstream_durations, retries)
+        calls = CounterMetricFamily(
+            "siger_grpc_calls", "gRPC calls.", labels=("grpc_service", "grpc_method", "grpc_code")
+        )
+        for names, count in list(self.grpc.counts.items()):
+            calls.add_metric(names, count)
+        yield calls
         yield _gauge("siger_http_requests_in_flight", "Exchanges now open.", self.in_flight)
         yield _counter(
             "siger_local_replies", "Replies by the gateway.", "reason", self.local_replies

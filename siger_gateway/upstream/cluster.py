@@ -124,6 +124,7 @@ class Cluster:
         "observe",
         "outlier",
         "retrying",
+        "speaks_http2",
         "stats",
         "tls",
     )
@@ -135,6 +136,8 @@ class Cluster:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.host = HOSTS.get(config.host_header, config.host_header.encode())
         """What the service gets as Host: None the client's, b"" the endpoint's address."""
+        self.speaks_http2 = config.protocol in ("h2", "h2c")
+        """Whether its endpoints mostly do; each may say something else of itself."""
         self.retrying = 0
         """Retries under way, waiting for their turn or on an endpoint, of those that count."""
         self.tls: dict[str, ClientTls] = {}

@@ -33,6 +33,12 @@ JITTER: Final = 0.1
 
 USER_AGENT: Final = b"siger-health-check"
 
+HEALTH_CHECK: Final = b"/grpc.health.v1.Health/Check"
+SERVING: Final = b"\0\0\0\0\2\x08\1"
+"""The message HealthCheckResponse with its field 1, ``status``, 1, as gRPC frames it."""
+MAX_ANSWER: Final = 1024
+"""Bytes of an answer that are looked at."""
+
 log = logging.getLogger(__name__)
 
 
@@ -116,7 +122,8 @@ class HealthChecker:
 async def check(pool: Pool | StreamPool, config: HealthCheckConfig) -> str | None:
     """Asks the endpoint of ``pool`` once; None when it is well, else why it is not.
 
-    Well means a complete 2xx answer (``http``) or an open connection (``tcp``) within the timeout.
+    Well means a complete 2xx answer (``http``), an open connection (``tcp``) or the answer SERVING
+    (``grpc``), within the timeout.
     """
     probe = _Probe()
     connection: UpstreamConnection | ClientConnection | None = None
@@ -127,17 +134,22 @@ async def check(pool: Pool | StreamPool, config: HealthCheckConfig) -> str | Non
                 return None
             if connection.closed:
                 return "closed at once"
-            headers: Headers = [
-                (b"host", (config.host or pool.address).encode()),
-                (b"user-agent", USER_AGENT),
-                (b"accept", b"*/*"),
-                (b"connection", b"close"),
-            ]
             asked = (
                 connection
                 if isinstance(connection, UpstreamConnection)
                 else ClientStream(connection)
             )
+            headers: Headers = [
+                (b"host", (config.host or pool.address).encode()),
+                (b"user-agent", USER_AGENT),
+            ]
+            if config.type == "grpc":
+                headers += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+                asked.begin(probe, b"POST", HEALTH_CHECK, headers, None)
+                asked.write_data(health_request(config.service))
+                asked.write_end([])
+                return await probe.outcome or probe.why_not_serving()
+            headers += [(b"accept", b"*/*"), (b"connection", b"close")]
             asked.begin(probe, b"GET", config.path.encode(), headers, 0)
             return await probe.outcome
     except TimeoutError:
@@ -147,6 +159,14 @@ async def check(pool: Pool | StreamPool, config: HealthCheckConfig) -> str | Non
     finally:
         if connection is not None:
             connection.abort()
+
+
+def health_request(service: str) -> bytes:
+    """HealthCheckRequest with its field 1, ``service``, as gRPC frames it: too little of Protocol
+    Buffers to need the library."""
+    name = service.encode()
+    message = b"\x0a%c%b" % (len(name), name) if name else b""
+    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 async def _connect(pool: Pool | StreamPool, probe: _Probe) -> UpstreamConnection | ClientConnection:
@@ -161,6 +181,8 @@ class _Probe:
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._body = b""
+        self._trailers: Headers = []
 
     def _end(self, failure: str | None) -> None:
         if not self.outcome.done():
@@ -170,10 +192,19 @@ class _Probe:
         self.on_response_data(response)
 
     def on_response_data(self, response: Response) -> None:
-        response.take_body()  # and drops it: an endless one costs no memory, and runs out of time
+        # Of an endless one nothing more is kept; it runs out of time.
+        self._body = (self._body + response.take_body())[:MAX_ANSWER]
         if response.complete:
+            self._trailers = response.trailers or response.headers
             ok = 200 <= response.status <= 299
             self._end(None if ok else f"status {response.status}")
+
+    def why_not_serving(self) -> str | None:
+        """What is wrong with a complete answer of ``grpc.health.v1``; None: nothing."""
+        status = dict(self._trailers).get(b"grpc-status", b"")
+        if status != b"0":
+            return f"grpc-status {status.decode('latin-1') or 'missing'}"
+        return None if self._body == SERVING else "not serving"
 
     def on_upstream_lost(self, reason: str, detail: str) -> None:
         self._end(f"{reason}: {detail}")

@@ -21,6 +21,7 @@ from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.http1.request_parser import RequestParser
 from siger_gateway.http1.server import DownstreamConnection
 from siger_gateway.http2.client import ClientConnection, ClientStream
+from siger_gateway.http2.connection import Connection
 from siger_gateway.http2.server import ServerConnection
 from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.account import Accounts
@@ -66,7 +67,9 @@ class Memory:
             self.protocol.pause_writing()  # type: ignore[attr-defined]
 
     def take(self) -> bytes:
-        """What was written, as the peer reads it."""
+        """What was written, as the peer reads it; a turn of the loop has passed."""
+        if isinstance(self.protocol, Connection):
+            self.protocol.flush()
         data = bytes(self.written)
         self.written.clear()
         if self.full:

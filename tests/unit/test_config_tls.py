@@ -69,7 +69,7 @@ GOOD = "cert: {0}/good.pem, key: {0}/good.key"
         ("tls: {{client_ca: {0}/ca.pem}}", '1 tls.client_ca: has no effect without "cert"'),
         (
             "services: {{s: {{endpoints: [a:1], tls: {{ca: {0}/ca.pem}}}}}}",
-            "1 services.s.tls: has no effect: no endpoint speaks https",
+            "1 services.s.tls: has no effect: no endpoint speaks https or h2",
         ),
         (
             "services: {{s: {{consul: a, tls: {{ca: {0}/none.pem}}}}}}",

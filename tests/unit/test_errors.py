@@ -12,7 +12,7 @@ import siger_gateway
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, REASONS, GatewayError, proxy_status
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import Request
-from siger_gateway.http.reply import send_problem
+from siger_gateway.proxy.reply import send_problem
 
 
 def asked(target: bytes) -> Request:

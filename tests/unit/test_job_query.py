@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from siger_gateway.api import query
 from siger_gateway.errors import GatewayError
+from siger_gateway.jobs import query
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,10 @@ REFUSED = {
     "2.3: HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "version_not_supported"),
     "2.3: HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", "bad_request"),
     "2.3: lower-case http": (b"GET / http/1.1\r\nHost: a\r\n\r\n", "bad_request"),
-    "9113 3.4: the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "bad_request"),
+    "9113 3.4: the preface of HTTP/2": (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "version_not_supported",
+    ),
     "3.2: no Host": (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
     "3.2: two Hosts": (HEAD + b"Host: b\r\n\r\n", "bad_request"),
     "3.2: the same Host twice": (HEAD + b"Host: a\r\n\r\n", "bad_request"),
@@ -303,7 +306,7 @@ REFUSED = {
     "2.3: a comma in a version": (b"GET / HTTP/1,1\r\nHost: a\r\n\r\n", "bad_request"),
     "9113 3.4: the preface, with a Host": (
         b"PRI * HTTP/2.0\r\nHost: a\r\n\r\nSM\r\n\r\n",
-        "bad_request",
+        "version_not_supported",
     ),
     "6.1: a coding with HTTP/1.0 behind Proxy-Connection": (
         b"POST / HTTP/1.0\r\nHost: a\r\nProxy-Connection: keep-alive\r\n"

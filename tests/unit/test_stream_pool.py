@@ -36,6 +36,7 @@ class DialledPool(StreamPool):
         protocol = factory()
         assert isinstance(protocol, ClientConnection)
         transport = Memory()
+        transport.protocol = protocol
         protocol.connection_made(transport)  # type: ignore[arg-type]
         self.opened.append((protocol, transport))
         if first:

@@ -1,4 +1,5 @@
 """Reading the parameters of the jobs endpoints: a bad value is an error that names its parameter.
+The same for REST (``api.jobs``) and for gRPC (``grpc.jobs_messages``).
 
 Everything here takes the texts of a request and returns values, or raises ``GatewayError`` with
 ``invalid_fields``.
@@ -49,6 +50,11 @@ def refuse(field: str, detail: str) -> NoReturn:
     raise GatewayError("invalid_fields", errors=[{"field": field, "detail": detail}])
 
 
+def refuse_wait() -> NoReturn:
+    """:raises GatewayError: ``invalid_fields`` for a ``wait`` that is none, or too long."""
+    refuse("wait", f"must be a duration such as 30s, at most {MAX_WAIT:.0f}s")
+
+
 def values(name: str, arguments: Mapping[str, Sequence[bytes]]) -> list[str]:
     """All values of a parameter, as they were sent: Tornado's own reading strips them, and makes
     spaces of control characters."""
@@ -72,7 +78,7 @@ def wait(values: Sequence[str]) -> float | None:
         return None
     match = _DURATION.fullmatch(text)
     if match is None:
-        refuse("wait", f"must be a duration such as 30s, at most {MAX_WAIT:.0f}s")
+        refuse_wait()
     return float(match[match.lastindex or 0]) * _UNITS[(match.lastindex or 1) - 1]
 
 
@@ -129,11 +135,11 @@ def users(name: str, values: Sequence[str]) -> frozenset[str]:
     return frozenset(values)
 
 
-def idempotency_key(values: Sequence[str]) -> str | None:
-    """The key of ``Idempotency-Key``."""
-    key = single("Idempotency-Key", values)
+def idempotency_key(values: Sequence[str], name: str = "Idempotency-Key") -> str | None:
+    """The key of ``Idempotency-Key``, or of a field that is it elsewhere."""
+    key = single(name, values)
     if key is not None and not (_VISIBLE.fullmatch(key) and len(key) <= MAX_KEY):
-        refuse("Idempotency-Key", f"must have 1 to {MAX_KEY} characters of printable ASCII")
+        refuse(name, f"must have 1 to {MAX_KEY} characters of printable ASCII")
     return key
 
 

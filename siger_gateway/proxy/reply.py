@@ -1,10 +1,13 @@
-"""A local reply on the wire: a ``GatewayError`` as ``application/problem+json``."""
+"""A local reply on the wire: a ``GatewayError`` as ``application/problem+json``, or for gRPC as a
+status.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from siger_gateway.errors import PROBLEM_CONTENT_TYPE, GatewayError, proxy_status
+from siger_gateway.grpc.status import is_grpc, trailers_only
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import Request
 from siger_gateway.http.stream import DownstreamStream
@@ -25,6 +28,9 @@ def send_problem(
     What is still to come of the request's body is not awaited, so the connection ends, and says so
     (RFC 9112 section 9.6).
     """
+    if request.http2 and is_grpc(request.fields.get(b"content-type", b"")):
+        _send_status(stream, error, request_id, dress)
+        return
     if not request.complete:
         stream.close_after_response()
     body = error.problem(
@@ -41,4 +47,18 @@ def send_problem(
     if dress is not None:
         headers = dress(headers)
     stream.send_head(error.status, headers, body, sized=True)
+    stream.send_end([])
+
+
+def _send_status(
+    stream: DownstreamStream,
+    error: GatewayError,
+    request_id: bytes,
+    dress: Callable[[Headers], Headers] | None,
+) -> None:
+    status, headers = trailers_only(error, request_id)
+    headers.append((b"x-request-id", request_id))
+    if dress is not None:
+        headers = dress(headers)
+    stream.send_head(status, headers, b"", sized=True, ends=True)
     stream.send_end([])

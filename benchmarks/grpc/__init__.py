@@ -1,0 +1,1 @@
+"""What a gRPC call costs, beside Envoy and nginx: ``python -m benchmarks.grpc``."""

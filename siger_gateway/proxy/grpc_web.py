@@ -1,0 +1,175 @@
+"""gRPC-Web on both sides of an exchange: to the service it is a gRPC call, to the client it is not.
+
+``WebConsumer`` stands between the wire and the exchange and translates what the client sends;
+``WebStream`` between the exchange and the wire, what it gets. ``grpc.web`` knows how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from siger_gateway.errors import GatewayError
+from siger_gateway.grpc.status import is_grpc
+from siger_gateway.grpc.web import ResponseBody, WebCall, status_of_head
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import ProtocolError, Request
+from siger_gateway.http.stream import Consumer, DownstreamStream, HandedOver
+from siger_gateway.proxy.grpc_exchange import GrpcExchange
+
+
+class WebStream:
+    """The ``DownstreamStream`` of an exchange whose client speaks gRPC-Web on ``stream``."""
+
+    __slots__ = ("_body", "_call", "_stream")
+
+    def __init__(self, stream: DownstreamStream, call: WebCall) -> None:
+        self._stream = stream
+        self._call = call
+        self._body: ResponseBody | None = None  # once there is a response of gRPC
+
+    @property
+    def peer(self) -> str:
+        return self._stream.peer
+
+    @property
+    def scheme(self) -> bytes:
+        return self._stream.scheme
+
+    @property
+    def bytes_in(self) -> int:
+        return self._stream.bytes_in
+
+    @bytes_in.setter
+    def bytes_in(self, count: int) -> None:
+        self._stream.bytes_in = count
+
+    @property
+    def bytes_out(self) -> int:
+        return self._stream.bytes_out
+
+    @bytes_out.setter
+    def bytes_out(self, count: int) -> None:
+        self._stream.bytes_out = count
+
+    @property
+    def head_sent(self) -> bool:
+        return self._stream.head_sent
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        self._stream.send_informational(status, headers)
+
+    def send_head(
+        self,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        *,
+        sized: bool,
+        ends: bool = False,
+        lines: bytes = b"",
+    ) -> None:
+        if not is_grpc(dict(headers).get(b"content-type", b"")):  # some proxy's error page
+            self._stream.send_head(status, headers, body, sized=sized, ends=ends, lines=lines)
+            return
+        translated = self._body = self._call.response_body()
+        first = translated.feed(body) if body else b""
+        trailers = status_of_head(headers)
+        if trailers:  # they are in the head already: nothing else follows
+            first += translated.end(trailers)
+            self._body = None
+        head = self._call.response_head(headers)
+        self._stream.send_head(status, head, first, sized=False)
+
+    def send_data(self, data: bytes) -> None:
+        self._stream.send_data(data if self._body is None else self._body.feed(data))
+
+    def send_end(self, trailers: Headers) -> None:
+        if self._body is not None:
+            self._stream.send_data(self._body.end(trailers))
+        self._stream.send_end([])
+
+    def switch_protocols(self, headers: Headers, protocol: asyncio.BaseProtocol) -> HandedOver:
+        return self._stream.switch_protocols(headers, protocol)
+
+    def abort(self) -> None:
+        self._stream.abort()
+
+    def close_after_response(self) -> None:
+        self._stream.close_after_response()
+
+    def hold(self) -> None:
+        self._stream.hold()
+
+    def hand_over(self, consumer: Consumer) -> None:
+        self._stream.hand_over(consumer)
+
+    def pause_reading(self) -> None:
+        self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._stream.resume_reading()
+
+    def limit_body(self, limit: int) -> None:
+        self._stream.limit_body(limit)
+
+    def client_certificate(self) -> dict[str, Any] | None:
+        return self._stream.client_certificate()
+
+
+class WebConsumer:
+    """Translates the request of ``exchange``.
+
+    :param request: as the exchange knows it.
+    """
+
+    __slots__ = ("_body", "_exchange", "_request")
+
+    def __init__(self, exchange: GrpcExchange, request: Request, call: WebCall) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._body = call.request_body()
+
+    def start(self) -> None:
+        self._exchange.start()
+
+    def on_data(self, data: bytes) -> None:
+        piece = self._translated(lambda: self._body.feed(data))
+        if piece:
+            self._exchange.on_data(piece)
+
+    def on_end(self, trailers: Headers) -> None:
+        piece = self._translated(self._body.end)
+        if piece is not None:
+            if piece:
+                self._exchange.on_data(piece)
+            self._request.complete = True
+            self._exchange.on_end([])
+
+    def _translated(self, translate: Callable[[], bytes]) -> bytes | None:
+        try:
+            return translate()
+        except GatewayError as error:
+            self._exchange.on_request_error(ProtocolError(error.reason, error.detail))
+            return None
+
+    def on_request_error(self, error: ProtocolError) -> None:
+        self._exchange.on_request_error(error)
+
+    def on_downstream_closed(self) -> None:
+        self._exchange.on_downstream_closed()
+
+    def pause_response(self) -> None:
+        self._exchange.pause_response()
+
+    def resume_response(self) -> None:
+        self._exchange.resume_response()
+
+
+def as_grpc(request: Request, call: WebCall) -> Request:
+    """``request`` as the gRPC call that it stands for."""
+    translated = Request(request.method, request.target, call.request_head(request.headers), True)
+    translated.http2 = True
+    translated.content_length = None
+    return translated
