@@ -213,7 +213,7 @@ def _join_cookies(request: Request) -> None:
     """HTTP/2 may send the pairs of a cookie one by one; others want one field (RFC 9113 8.2.3)."""
     pairs = find_all(request.headers, b"cookie")
     if len(pairs) > 1:
-        cookie = b"; ".join(pairs)
+        cookie = b"; ".join(filter(None, pairs))
         request.headers = [field for field in request.headers if field[0] != b"cookie"]
         request.headers.append((b"cookie", cookie))
         request.fields[b"cookie"] = cookie

@@ -262,7 +262,7 @@ async def test_fields_reach_the_service_as_http1_has_them() -> None:
     """RFC 9113 section 8.2.3: one cookie; and a length that nobody reads as octal."""
     wired = Wired2()
     client = wired.client()
-    crumbs = [(b"cookie", b"a=1"), (b"cookie", b"b=2")]
+    crumbs = [(b"cookie", b"a=1"), (b"cookie", b""), (b"cookie", b"b=2")]
     client.send(HELLO, head(1, request(b"/?q", *crumbs)))
     length = (b"content-length", b"0010")
     client.send(head(3, request(b"/", length, method=b"PUT"), ends=False))

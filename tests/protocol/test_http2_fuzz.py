@@ -60,16 +60,22 @@ VALUE = st.one_of(
     st.text('abcdefABCDEF0123456789 ,;="()/é', max_size=12).map(lambda one: one.encode("latin-1")),
     TEXT,
 )
-METHODS = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"M-SEARCH", b"OPTIONS"])
-METHOD = st.one_of(METHODS, METHODS, METHODS, TEXT)
-PLAIN = st.text("abAB019-_.~/%{}|\"'`<>^=&;@!$()*+[]?\\", max_size=9).map(
+PLAIN_FIELD = st.tuples(
+    st.sampled_from([b"accept", b"x-a", b"via", b"cookie", b"x-b", b"trailer", b"priority"]),
+    st.sampled_from([b"a", b"", b"trailers", b"a, b", b"a=1; b=2", b'\xe9"x" y']),
+)
+METHOD = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"M-SEARCH", b"OPTIONS"])
+PATH = st.text("abAB019-_.~/%{}|\"'`<>^=&;@!$()*+[]?\\", max_size=9).map(
     lambda one: b"/" + one.encode()
 )
-PATH = st.one_of(
-    PLAIN, PLAIN, TEXT.map(lambda text: b"/" + text), TEXT, st.sampled_from([b"*", b"/", b"//e/x"])
-)
-HOSTS = st.sampled_from([b"a", b"a:80", b"[::1]:80", b"a.b-c"])
-AUTHORITY = st.one_of(HOSTS, HOSTS, HOSTS, TEXT)
+AUTHORITY = st.sampled_from([b"a", b"a:80", b"[::1]:80", b"a.b-c"])
+Asked = tuple[bytes, bytes, bytes, Fields]
+"""Method, path, authority, fields."""
+PLAIN = st.tuples(METHOD, PATH, AUTHORITY, st.lists(PLAIN_FIELD, max_size=4))
+ODD = st.tuples(TEXT, TEXT, TEXT, st.lists(st.tuples(NAME, VALUE), min_size=1, max_size=3))
+WHICH = st.integers(0, 7)
+"""Which of the four is odd; above three, its fields, or none."""
+
 
 ADDED = frozenset(
     {b"host", b"via", b"te", b"connection", b"traceparent", b"forwarded", b"x-forwarded-for"}
@@ -80,10 +86,12 @@ ADDED = frozenset(
 
 
 @settings(max_examples=4 * CASES, derandomize=DERANDOMIZE, deadline=None)
-@given(METHOD, PATH, AUTHORITY, st.lists(st.tuples(NAME, VALUE), max_size=4), st.booleans())
-def check_translation(
-    method: bytes, path: bytes, authority: bytes, fields: Fields, with_body: bool
-) -> None:
+@given(PLAIN, ODD, WHICH, st.booleans())
+def check_translation(plain: Asked, odd: Asked, which: int, with_body: bool) -> None:
+    method = odd[0] if which == 0 else plain[0]
+    path = odd[1] if which == 1 else plain[1]
+    authority = odd[2] if which == 2 else plain[2]
+    fields = plain[3] + (odd[3] if 3 <= which <= 5 else [])
     wired: Wired2 = WIRED[0]
     wired.seen.clear()
     client = wired.client()
@@ -104,7 +112,7 @@ def check_translation(
         assert [one for one in seen.headers if one[0] not in ADDED] == kept
         crumbs = [value for name, value in fields if name == b"cookie"]
         if crumbs:
-            assert seen.fields[b"cookie"] == b"; ".join(crumbs)
+            assert seen.fields[b"cookie"] == b"; ".join(filter(None, crumbs))
         assert (seen.content_length != 0) <= with_body
     client.lose()
 
@@ -157,9 +165,7 @@ FROM_CLIENT = st.one_of(
 STATUS = st.sampled_from([b"200", b"200", b"204", b"304", b"100", b"103", b"500", b"99"])
 FROM_SERVICE = st.one_of(
     st.builds(
-        lambda stream, status, fields, ends: head(
-            stream, [(b":status", status), *fields], ends=ends
-        ),
+        lambda stream, code, fields, ends: head(stream, [(b":status", code), *fields], ends=ends),
         STREAM, STATUS, LENGTHS, st.booleans(),
     ),
     st.builds(lambda most: settings_frame((3, most)), st.integers(0, 3)),
@@ -190,7 +196,6 @@ def play(actions: list[Action], split: Callable[[bytes, list[int]], list[bytes]]
     client.feed(HELLO)
     now = 1000.0
     for what, said, cuts in actions:
-        client.connection.flush()  # each is a turn of the loop
         if what == "client" and client.transport.reading:
             for piece in split(said, cuts):
                 client.feed(piece)
@@ -243,8 +248,8 @@ def check_frames(actions: list[Action]) -> None:
 async def test_whatever_both_sides_say_every_exchange_ends_once_and_pieces_change_nothing() -> None:
     FIGURES.clear()
     check_frames()
-    assert FIGURES["answered"] > FIGURES["cases"] / 10
-    assert FIGURES["sent away"] > FIGURES["cases"] / 10
+    assert FIGURES["answered"] > FIGURES["cases"] / 50
+    assert FIGURES["sent away"] > FIGURES["cases"] / 50
 
 
 @settings(max_examples=CASES, derandomize=DERANDOMIZE, deadline=None)

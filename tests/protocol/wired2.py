@@ -9,6 +9,10 @@ That one answers by the path, whenever ``pump`` is called:
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
 from siger_gateway.config.schema import EndpointSpec, MatchConfig, PoolConfig, ServiceConfig
 from siger_gateway.http.connection import ServerLimits
 from siger_gateway.http.message import Request
@@ -30,6 +34,8 @@ from siger_gateway.upstream.cluster import Cluster
 from siger_gateway.upstream.pool import Pool
 from siger_gateway.upstream.stream_pool import StreamPool
 from tests.protocol.http2_peer import SETTINGS_ACK, Log, settings
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 BIG = bytes(range(250)) * 4000
 
@@ -125,8 +131,8 @@ class MemoryPool(Pool):
 class Http2Service:
     """The other end of one of the gateway's connections."""
 
-    def __init__(self, pool: StreamPool) -> None:
-        self.connection = ClientConnection(pool, 1.0)
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
         self.transport = Memory()
         self.transport.protocol = self.connection
         self.log = Log()
@@ -156,12 +162,19 @@ class MemoryStreamPool(StreamPool):
     def take(self) -> ClientStream | None:
         stream = super().take()
         if stream is None and len(self._connections) < self._config.max_connections:
-            service = Http2Service(self)
+            service = Http2Service(ClientConnection(self, 1.0))
             self.made.append(service)
             self._connections.append(service.connection)
             service.send(self.opening)
             stream = super().take()
         return stream
+
+    async def dial(self, factory: Callable[[], P]) -> P:
+        protocol = factory()
+        assert isinstance(protocol, ClientConnection)
+        self.made.append(Http2Service(protocol))
+        self.made[-1].send(self.opening)
+        return protocol
 
 
 class Wired2:
