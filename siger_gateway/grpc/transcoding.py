@@ -164,7 +164,8 @@ class Binding:
         """``:path`` of the call."""
         self.client_streaming: bool = rule.rpc.client_streaming
         self.server_streaming: bool = rule.rpc.server_streaming
-        self._pool = pool
+        self.pool = pool
+        """The descriptions of its messages, and of what an ``Any`` may hold."""
         self._ignored = ignored
         self._request: type[Message] = message_factory.GetMessageClass(rule.rpc.input_type)
         self._response: type[Message] = message_factory.GetMessageClass(rule.rpc.output_type)
@@ -234,9 +235,9 @@ class Binding:
             raise GatewayError("malformed_json") from None
         field = self.rule.body
         if field == "whole":
-            fill(message, document, self._pool)
+            fill(message, document, self.pool)
         elif isinstance(field, FieldDescriptor):
-            fill(message, {field.name: document}, self._pool)
+            fill(message, {field.name: document}, self.pool)
         elif document != {}:  # which some clients always send
             raise GatewayError("bad_request", "This request takes no body.")
 
