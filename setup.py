@@ -25,6 +25,7 @@ COMPILED = (
     *("telemetry/access_log", "telemetry/redact", "proxy/route"),
     *("proxy/dispatch", "proxy/arrival", "proxy/exchange", "proxy/attempts", "proxy/account"),
     *("proxy/forwarded", "proxy/request_body", "proxy/edits", "proxy/answer"),
+    *("proxy/grpc_exchange", "proxy/transcoded_exchange"),  # as classes below a compiled one are
     *("routing/table", "routing/path", "upstream/balancer", "upstream/cluster", "upstream/pool"),
 )
 """What every request goes through: with SIGER_COMPILE=1 mypyc makes C of it (docs/performance.md).

@@ -30,6 +30,7 @@ from siger_gateway.config.load import Loaded, load, loads
 from siger_gateway.config.problem import ConfigError
 from siger_gateway.config.render import render_default
 from siger_gateway.config.schema import Config
+from siger_gateway.grpc.descriptor_files import check_transcoding
 from siger_gateway.telemetry import log as logs
 
 if TYPE_CHECKING:
@@ -123,11 +124,16 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     path = Path(arguments.config)
-    loaded = load(path) if path.exists() else _write_default(path)
+    loaded = _load_to_serve(path) if path.exists() else _write_default(path)
     logs.configure(loaded.config.log_level)
     _log_warnings(loaded)
     _raise_file_limit(loaded.config.limits.connections)
     return _run(_serve_until_stopped(loaded, path))
+
+
+def _load_to_serve(path: str | Path) -> Loaded:
+    """With those files looked into that only serving takes."""
+    return load(path, checks=[check_transcoding])
 
 
 def _write_default(path: Path) -> Loaded:
@@ -199,7 +205,7 @@ async def _serve_until_stopped(loaded: Loaded, path: Path) -> int:
 def _reload(gateway: Gateway, path: Path) -> None:
     """A configuration that fails validation never replaces a running one."""
     try:
-        loaded = load(path)
+        loaded = _load_to_serve(path)
     except ConfigError as error:
         _refuse_reload(gateway, error)
         return
@@ -243,7 +249,7 @@ def _dev(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    loaded = load(arguments.config)
+    loaded = _load_to_serve(arguments.config)
     if loaded.config.auth.api_keys:
         from siger_gateway.filters.api_key_file import load_keys
 

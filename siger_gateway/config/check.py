@@ -21,6 +21,7 @@ from siger_gateway.config.schema import (
     OutlierConfig,
     RouteConfig,
     ServiceConfig,
+    TranscodeConfig,
 )
 
 OWN_PATHS: Final = ("/health", "/health/live", "/health/ready", "/metrics", "/openapi.json")
@@ -73,6 +74,7 @@ class Checks:
         self._hash_key(service, key)
         self._health_check(service, f"{key}.health_check")
         self._outlier(service.outlier, f"{key}.outlier")
+        self._transcode(service, f"{key}.transcode")
         if self._report.is_good(f"{key}.consul", f"{key}.endpoints"):
             if not service.consul and not service.endpoints:
                 self._add(key, 'needs "consul" or "endpoints"')
@@ -107,6 +109,15 @@ class Checks:
             self._add(key, 'needs "errors" or "stdev_factor"; without, nothing is ejected')
         elif outlier.max_eject_for < outlier.eject_for:
             self._add(key, '"max_eject_for" is shorter than "eject_for"')
+
+    def _transcode(self, service: ServiceConfig, key: str) -> None:
+        """What the file of descriptors holds is looked at by ``grpc.descriptor_files``."""
+        if service.transcode == TranscodeConfig() or not self._report.is_good_below(key):
+            return
+        if not service.transcode.descriptors:
+            self._add(key, 'needs "descriptors"; without, nothing is transcoded')
+        elif service.protocol not in ("h2c", "h2") and not service.consul:
+            self._add(key, 'needs "protocol: h2c" or "h2": it calls the service in gRPC')
 
     def _unique_endpoints(self, service: ServiceConfig, key: str) -> None:
         first: dict[str, int] = {}

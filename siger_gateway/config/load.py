@@ -12,7 +12,7 @@ caller with the one that it has.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,11 @@ MAX_FILE: Final = 4 * 2**20
 """Bytes. More than ``document.MAX_VALUES`` values fit; /dev/zero does not."""
 
 
+Check = Callable[[Config, Report, Callable[[str], Mark]], None]
+"""A check that takes more than this package knows: of what a file holds, say. It adds to the report
+where, by the third, a key stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration that can be used, and what its owner should change nevertheless."""
@@ -39,23 +44,32 @@ class Loaded:
     warnings: tuple[Problem, ...] = ()
 
 
-def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Loaded:
+def load(
+    path: str | Path, environ: Mapping[str, str] = os.environ, checks: Iterable[Check] = ()
+) -> Loaded:
     """The configuration in a file of UTF-8 YAML, overridden by the environment.
 
     :param environ: for ``${NAME}`` and ``SIGER_<KEY>``.
+    :param checks: beside those of ``check.Checks``.
     :raises ConfigError: with every problem; also if the file cannot be read.
     """
     report = Report(str(path))
     text = read_text(path, report)
     report.raise_if_any()
-    return loads(text, str(path), environ)
+    return loads(text, str(path), environ, checks)
 
 
-def loads(text: str, file_name: str = "<text>", environ: Mapping[str, str] = os.environ) -> Loaded:
+def loads(
+    text: str,
+    file_name: str = "<text>",
+    environ: Mapping[str, str] = os.environ,
+    checks: Iterable[Check] = (),
+) -> Loaded:
     """The configuration in ``text``; empty text means all defaults.
 
     :param file_name: stands in problems and warnings.
     :param environ: for ``${NAME}`` and ``SIGER_<KEY>``.
+    :param checks: beside those of ``check.Checks``.
     :raises ConfigError: with every problem.
     """
     report = Report(file_name)
@@ -69,6 +83,8 @@ def loads(text: str, file_name: str = "<text>", environ: Mapping[str, str] = os.
     for key in overridden:  # what the file says no longer counts, so it cannot be to blame
         walk.marks.pop(key, None)
     Checks(config, report, walk.where).run()
+    for check in checks:
+        check(config, report, walk.where)
     report.raise_if_any()
     return Loaded(config, tuple(report.warnings))
 

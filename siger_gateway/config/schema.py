@@ -128,6 +128,20 @@ class UpstreamTlsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TranscodeConfig:
+    """JSON over HTTP for clients of a gRPC service, as its ``google.api.http`` rules have it."""
+
+    descriptors: str = doc(
+        "file of protoc --include_imports --descriptor_set_out; empty: calls come in gRPC alone", ""
+    )
+    services: tuple[str, ...] = doc("full names of those to serve; empty: all in the file", ())
+    names: Literal["json", "proto"] = doc("of fields: pageSize, or page_size", "json")
+    unset: Literal["left_out", "written"] = doc("fields that hold their default", "left_out")
+    enums: Literal["names", "numbers"] = doc("how their values are written", "names")
+    ignored_parameters: tuple[str, ...] = doc("of a query that are no fields: [access_token]", ())
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """A service that routes can point at: ``consul`` or ``endpoints``, exactly one of the two."""
 
@@ -155,6 +169,7 @@ class ServiceConfig:
     )
     pool: PoolConfig = doc("connections to each endpoint", PoolConfig)
     tls: UpstreamTlsConfig = doc("for endpoints that speak https", UpstreamTlsConfig)
+    transcode: TranscodeConfig = doc("gRPC for clients that speak JSON", TranscodeConfig)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,16 @@ def call_head(headers: Headers) -> Headers:
     ]
 
 
-def reply_head(headers: Headers, content_type: bytes) -> Headers:
+def reply_head(headers: Headers, content: Headers) -> Headers:
     """The fields of the response that a call's response becomes.
 
-    :param content_type: ``JSON``, or that of a ``json_streams.ResponseStream``.
+    :param content: fields that describe its body.
     """
-    kept = [field for field in headers if field[0] not in _OF_RESPONSES]
-    return [*kept, (b"content-type", content_type)]
+    return [*(field for field in headers if field[0] not in _OF_RESPONSES), *content]
+
+
+class UnknownService(BadRule):
+    """What is to be served is not described."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class Transcoder:
     :param descriptors: the set, serialized.
     :param services: full names of those to be served; empty: all.
     :param ignored: parameters of a query that are nobody's fields, such as ``access_token``.
-    :raises BadRule: see ``read_descriptors``; two methods want the same requests; there is no such
-        service.
+    :raises BadRule: see ``read_descriptors``; two methods want the same requests; no service is
+        described, or not one of those to be served (``UnknownService``).
     """
 
     def __init__(
@@ -111,9 +114,11 @@ class Transcoder:
         """The descriptions of the services' messages."""
         self._table: PathTable[Binding] = PathTable()
         known = {rule.rpc.containing_service.full_name for rule in described.rules}
+        if not known:
+            raise BadRule("no service with a method is described in it")
         for name in services:
             if name not in known:
-                raise BadRule(
+                raise UnknownService(
                     f"there is no service {name!r}; there are: {', '.join(sorted(known))}"
                 )
         for rule in described.rules:
@@ -159,7 +164,8 @@ class Binding:
         """``:path`` of the call."""
         self.client_streaming: bool = rule.rpc.client_streaming
         self.server_streaming: bool = rule.rpc.server_streaming
-        self._pool = pool
+        self.pool = pool
+        """The descriptions of its messages, and of what an ``Any`` may hold."""
         self._ignored = ignored
         self._request: type[Message] = message_factory.GetMessageClass(rule.rpc.input_type)
         self._response: type[Message] = message_factory.GetMessageClass(rule.rpc.output_type)
@@ -229,9 +235,9 @@ class Binding:
             raise GatewayError("malformed_json") from None
         field = self.rule.body
         if field == "whole":
-            fill(message, document, self._pool)
+            fill(message, document, self.pool)
         elif isinstance(field, FieldDescriptor):
-            fill(message, {field.name: document}, self._pool)
+            fill(message, {field.name: document}, self.pool)
         elif document != {}:  # which some clients always send
             raise GatewayError("bad_request", "This request takes no body.")
 

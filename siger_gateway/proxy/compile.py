@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
@@ -23,6 +24,10 @@ from siger_gateway.routing.rewrite import path_rewrite, strip_rewrite
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.telemetry.metrics import Metrics
 from siger_gateway.upstream.cluster import Cluster
+
+if TYPE_CHECKING:  # they take protobuf
+    from siger_gateway.grpc.transcoding import Transcoder
+    from siger_gateway.proxy.transcode import Transcoding
 
 
 class Compiler:
@@ -47,6 +52,7 @@ class Compiler:
         self._limits = limits
         self._authenticator: Authenticator | None = None
         self._credentials: frozenset[str] = frozenset()
+        self._transcoding: Mapping[str, Transcoding] = {}
 
     def rely_on(self, authenticator: Authenticator | None, credentials: Iterable[str]) -> None:
         """The means by which clients show who they are, from the next table on.
@@ -56,6 +62,14 @@ class Compiler:
         """
         self._authenticator = authenticator
         self._credentials = frozenset(credentials)
+
+    def transcode_by(self, transcoders: Mapping[str, Transcoder]) -> None:
+        """What JSON becomes for services of gRPC, by their names, from the next table on."""
+        self._transcoding = {}
+        if transcoders:
+            from siger_gateway.proxy.transcode import Transcoding
+
+            self._transcoding = {name: Transcoding(one) for name, one in transcoders.items()}
 
     def table(self, routes: Iterable[EffectiveRoute]) -> RouteTable[Route]:
         """The table of ``routes``; those from tags take what the others of the same path leave."""
@@ -94,10 +108,13 @@ class Compiler:
         rewrite = strip_rewrite(config.strip_prefix) or path_rewrite(config.match, config.rewrite)
         retry = config.retry
         weights = [(self._cluster(one.service), one.weight) for one in config.split]
+        first = weights[0][0] if weights else self._cluster(config.service)
+        names = [cluster.name for cluster, _ in weights] or [first.name]
+        known = self._transcoding
         return ProxyRoute(
             config.name,
             self._metrics.routes[config.name],
-            weights[0][0] if weights else self._cluster(config.service),
+            first,
             self._ticker.queue("response", config.timeout),
             RetryPolicy.of(retry.attempts, retry.on),
             self._queue("attempt", retry.per_try_timeout),
@@ -109,6 +126,7 @@ class Compiler:
             filters=filters,
             cors=cors,
             guarded=is_guarded(config),
+            transcoding={one: known[one] for one in names if one in known} or None,
         )
 
     def _queue(self, purpose: str, seconds: float) -> TimeoutQueue | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.chain import Filters
@@ -35,8 +35,13 @@ from siger_gateway.proxy.grpc_web import WebConsumer, WebStream, as_grpc
 from siger_gateway.proxy.held import Held
 from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
 from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
+from siger_gateway.proxy.transcoded_exchange import TranscodedExchange
 from siger_gateway.routing.path import PERCENT, SEMICOLON, is_plain, normalize, other_readings
 from siger_gateway.routing.table import RouteTable
+from siger_gateway.upstream.cluster import Cluster
+
+if TYPE_CHECKING:  # it takes protobuf
+    from siger_gateway.proxy.transcode import Transcoding
 
 NO_ROUTE: Final = "-"
 """The route label of requests that matched none."""
@@ -228,12 +233,22 @@ class Dispatcher:
         target = request.target
         if route.rewrite is not None:
             target = route.rewrite.apply(target, path)
+        cluster = route.cluster if route.split is None else route.split.choose()
+        if route.transcoding is not None and kind is Exchange:
+            transcoding = route.transcoding.get(cluster.name)
+            if transcoding is not None:
+                if call is None:
+                    call = Call(request, client, stream.scheme, stream)
+                arrival = Arrival(
+                    self._accounts, route.name, route.stats, call, path, identity, started
+                )
+                return self._transcoded(route, cluster, transcoding, target, arrival)
         forwarding = forwarding_headers(request, stream, identity, self.trusted)
         if call is not None:
             forwarding += call.to_service
         exchange = kind(
             route,
-            route.cluster if route.split is None else route.split.choose(),
+            cluster,
             request,
             stream,
             target,
@@ -247,6 +262,38 @@ class Dispatcher:
         if web is not None and isinstance(exchange, GrpcExchange):
             return WebConsumer(exchange, request, web)
         return exchange
+
+    def _transcoded(
+        self,
+        route: ProxyRoute,
+        cluster: Cluster,
+        transcoding: Transcoding,
+        target: bytes,
+        arrival: Arrival,
+    ) -> Consumer:
+        """The consumer of a request that a service of gRPC is to answer in JSON."""
+        call = arrival.call
+        asked = call.request
+        try:
+            match = transcoding.match(asked, target)
+        except GatewayError as error:
+            return Refusal(arrival, error)
+        request = transcoding.as_grpc(asked, match)
+        forwarding = forwarding_headers(request, call.stream, arrival.request_id, self.trusted)
+        exchange = TranscodedExchange(
+            asked,
+            transcoding.reply(match, asked, call.stream, arrival.request_id),
+            route,
+            cluster,
+            request,
+            forwarding + call.to_service,
+            accounts=self._accounts,
+            request_id=arrival.request_id,
+            client=call.client,
+            started=arrival.started,
+            call=call,
+        )
+        return transcoding.consumer(match, exchange, request)
 
 
 def _answered(arrival: Arrival, verdict: GatewayError | Reply) -> Consumer:

@@ -499,10 +499,12 @@ class Exchange:
 
     def _fail(self, reason: str, detail: str, shown: str | None = None) -> None:
         """A local reply, for no response head has been sent. ``detail`` is for the log only."""
+        self._refuse(GatewayError(reason, shown), detail)
+
+    def _refuse(self, error: GatewayError, detail: str) -> None:
         self._response_begun = True
         self._route.waiting.discard(self)
-        error = GatewayError(reason, shown)
-        self._account(error.status, reason, detail)
+        self._account(error.status, error.reason, detail)
         send_problem(
             self._stream,
             error,

@@ -73,7 +73,11 @@ class GrpcExchange(Exchange):
 
     def _account(self, status: int, reason: str, detail: str) -> None:
         code = CODES[reason] if reason else self._code
-        self._accounts.metrics.grpc.count(self._request.path, code.name)
+        self._accounts.metrics.grpc.count(self._called(), code.name)
         if code and not detail:
             detail = f"grpc-status {code.name}"
         super()._account(status, reason, detail)
+
+    def _called(self) -> bytes:
+        """``/package.Service/Method``."""
+        return self._request.path

@@ -6,59 +6,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc.status import is_grpc
 from siger_gateway.grpc.web import ResponseBody, WebCall, status_of_head
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Request
-from siger_gateway.http.stream import Consumer, DownstreamStream, HandedOver
+from siger_gateway.http.stream import DownstreamStream
 from siger_gateway.proxy.grpc_exchange import GrpcExchange
+from siger_gateway.proxy.translated import TranslatedStream
 
 
-class WebStream:
+class WebStream(TranslatedStream):
     """The ``DownstreamStream`` of an exchange whose client speaks gRPC-Web on ``stream``."""
 
-    __slots__ = ("_body", "_call", "_stream")
+    __slots__ = ("_body", "_call")
 
     def __init__(self, stream: DownstreamStream, call: WebCall) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._call = call
         self._body: ResponseBody | None = None  # once there is a response of gRPC
-
-    @property
-    def peer(self) -> str:
-        return self._stream.peer
-
-    @property
-    def scheme(self) -> bytes:
-        return self._stream.scheme
-
-    @property
-    def bytes_in(self) -> int:
-        return self._stream.bytes_in
-
-    @bytes_in.setter
-    def bytes_in(self, count: int) -> None:
-        self._stream.bytes_in = count
-
-    @property
-    def bytes_out(self) -> int:
-        return self._stream.bytes_out
-
-    @bytes_out.setter
-    def bytes_out(self, count: int) -> None:
-        self._stream.bytes_out = count
-
-    @property
-    def head_sent(self) -> bool:
-        return self._stream.head_sent
-
-    def send_informational(self, status: int, headers: Headers) -> None:
-        self._stream.send_informational(status, headers)
 
     def send_head(
         self,
@@ -89,33 +57,6 @@ class WebStream:
         if self._body is not None:
             self._stream.send_data(self._body.end(trailers))
         self._stream.send_end([])
-
-    def switch_protocols(self, headers: Headers, protocol: asyncio.BaseProtocol) -> HandedOver:
-        return self._stream.switch_protocols(headers, protocol)
-
-    def abort(self) -> None:
-        self._stream.abort()
-
-    def close_after_response(self) -> None:
-        self._stream.close_after_response()
-
-    def hold(self) -> None:
-        self._stream.hold()
-
-    def hand_over(self, consumer: Consumer) -> None:
-        self._stream.hand_over(consumer)
-
-    def pause_reading(self) -> None:
-        self._stream.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._stream.resume_reading()
-
-    def limit_body(self, limit: int) -> None:
-        self._stream.limit_body(limit)
-
-    def client_certificate(self) -> dict[str, Any] | None:
-        return self._stream.client_certificate()
 
 
 class WebConsumer:

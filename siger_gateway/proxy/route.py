@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import random
+from typing import TYPE_CHECKING
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
@@ -18,6 +19,9 @@ from siger_gateway.proxy.retry import RetryPolicy
 from siger_gateway.routing.rewrite import Rewrite
 from siger_gateway.telemetry.metrics import RouteStats
 from siger_gateway.upstream.cluster import Cluster
+
+if TYPE_CHECKING:  # it takes protobuf
+    from siger_gateway.proxy.transcode import Transcoding
 
 
 class Split:
@@ -50,6 +54,7 @@ class ProxyRoute:
     :param waiting: exchanges until their response head has come.
     :param trying: the same for one attempt; None: nothing but ``waiting`` limits an attempt.
     :param streaming: exchanges after the head, as long as something comes; None: for ever.
+    :param transcoding: by the name of the cluster; None: none of them takes JSON for gRPC.
     """
 
     name: str
@@ -66,6 +71,7 @@ class ProxyRoute:
     filters: Filters = ()
     cors: bool = False
     guarded: bool = False
+    transcoding: Mapping[str, Transcoding] | None = None
 
 
 @dataclass(frozen=True, slots=True)

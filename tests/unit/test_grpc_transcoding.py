@@ -101,7 +101,8 @@ def test_a_response_has_the_metadata_of_its_call() -> None:
         (b"x-cost", b"3"),
         (b"grpc-status", b"0"),
     ]
-    assert reply_head(head, JSON) == [(b"x-cost", b"3"), (b"content-type", b"application/json")]
+    content = [(b"content-type", JSON)]
+    assert reply_head(head, content) == [(b"x-cost", b"3"), *content]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,163 @@
+"""The response of a gRPC call, for a client that speaks JSON.
+
+    one message     JSON with its length, once the call has succeeded; else a problem document
+    a stream        a line or an event for each message, as soon as it is there
+
+The head of a stream waits for its first message: until then a call that fails still has the HTTP
+status of its code. After that, the failure is the last thing in the stream (``grpc.json_streams``).
+"""
+
+from __future__ import annotations
+
+from siger_gateway.errors import GatewayError
+from siger_gateway.grpc.framing import BadFrame, Messages
+from siger_gateway.grpc.json_streams import ResponseStream
+from siger_gateway.grpc.problems import problem_of
+from siger_gateway.grpc.status import Code, code_in, is_grpc
+from siger_gateway.grpc.transcoding import JSON, Binding, reply_head
+from siger_gateway.http.headers import Headers
+from siger_gateway.http.message import Request
+from siger_gateway.http.stream import DownstreamStream
+from siger_gateway.proxy.translated import TranslatedStream
+
+
+class JsonReply(TranslatedStream):
+    """The ``DownstreamStream`` of a call whose client speaks JSON on ``stream``.
+
+    ``send_head`` and ``send_data`` raise ``GatewayError`` (``upstream_message``) for a response
+    that cannot be translated.
+
+    :param form: how a streaming response is written; None: it is one message.
+    :param asked: the request that the client has made.
+    """
+
+    __slots__ = ("_asked", "_binding", "_code", "_document", "_form", "_head", "_id", "_messages")
+
+    def __init__(
+        self,
+        stream: DownstreamStream,
+        binding: Binding,
+        form: ResponseStream | None,
+        asked: Request,
+        request_id: bytes,
+    ) -> None:
+        super().__init__(stream)
+        self._binding = binding
+        self._form = form
+        self._asked = asked
+        self._id = request_id
+        self._head: Headers = []
+        self._messages: Messages | None = None  # of a response of gRPC
+        self._document: bytes | None = None  # of the one message
+        self._code = Code.OK
+
+    def send_head(
+        self,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        *,
+        sized: bool,
+        ends: bool = False,
+        lines: bytes = b"",
+    ) -> None:
+        fields = dict(headers)
+        if not is_grpc(fields.get(b"content-type", b"")):  # the gateway's own, some proxy's page
+            self._messages = None
+            self._stream.send_head(status, headers, body, sized=sized, ends=ends, lines=lines)
+            return
+        self._head = headers
+        try:
+            self._messages = Messages(fields.get(b"grpc-encoding", b""))
+        except BadFrame as fault:
+            raise GatewayError("upstream_message", fault.detail) from None
+        if body:
+            self.send_data(body)
+
+    def send_data(self, data: bytes) -> None:
+        if self._messages is None:
+            self._stream.send_data(data)
+            return
+        try:
+            messages = self._messages.feed(data)
+        except BadFrame as fault:
+            raise GatewayError("upstream_message", fault.detail) from None
+        if self._form is not None:
+            self._send_messages(self._form, messages)
+            return
+        for message in messages:
+            if self._document is not None:
+                raise GatewayError("upstream_message", "The service sent more than one message.")
+            self._document = self._binding.response_json(message)
+
+    def _send_messages(self, form: ResponseStream, messages: list[bytes]) -> None:
+        told: list[bytes] = []
+        try:
+            for message in messages:
+                told.append(form.feed(message))  # noqa: PERF401
+        finally:  # of those before one that is no good, too
+            if told:
+                self._send(form, b"".join(told))
+
+    def _send(self, form: ResponseStream, data: bytes) -> None:
+        if not self.head_sent:
+            content = [(b"content-type", form.content_type)]
+            self._stream.send_head(200, reply_head(self._head, content), data, sized=False)
+        elif data:
+            self._stream.send_data(data)
+
+    def settle(self, code: Code) -> None:
+        """The response is complete, and ``send_end`` is next.
+
+        :raises GatewayError: ``upstream_message``: it is not what a call that succeeds has.
+        """
+        self._code = code
+        if self._messages is None or code is not Code.OK:
+            return
+        try:
+            self._messages.end()
+        except BadFrame as fault:
+            raise GatewayError("upstream_message", fault.detail) from None
+        if self._form is None and self._document is None:
+            raise GatewayError("upstream_message", "The service sent no message.")
+
+    def send_end(self, trailers: Headers) -> None:
+        if self._messages is None:
+            self._stream.send_end(trailers)
+            return
+        if self._code is not Code.OK:
+            self._send_problem(trailers)
+        elif self._form is not None:
+            self._send(self._form, self._form.end())
+        else:
+            assert self._document is not None
+            self._send_whole(200, [(b"content-type", JSON)], self._document)
+        self._stream.send_end([])
+
+    def _send_problem(self, trailers: Headers) -> None:
+        problem = problem_of(
+            self._code,
+            trailers if code_in(trailers) is not None else self._head,
+            self._binding.pool,
+            instance=self._asked.path.decode("latin-1"),
+            request_id=self._id.decode("latin-1"),
+        )
+        if self._form is not None and self.head_sent:
+            self._stream.send_data(self._form.fail(problem.body))
+        else:
+            self._send_whole(problem.status, problem.headers, problem.body)
+
+    def _send_whole(self, status: int, content: Headers, body: bytes) -> None:
+        head = reply_head(self._head, [*content, (b"content-length", b"%d" % len(body))])
+        self._stream.send_head(status, head, body, sized=True, ends=False)
+
+    def break_off(self, error: GatewayError) -> None:
+        """Ends a response whose head has been sent."""
+        if self._form is None or self._messages is None:  # one that is passed on as it is
+            self._stream.abort()
+            return
+        problem = error.problem(
+            instance=self._asked.path.decode("latin-1"), request_id=self._id.decode("latin-1")
+        )
+        self._stream.send_data(self._form.fail(problem))
+        self._stream.send_end([])
