@@ -203,6 +203,8 @@ class ClientStream(Stream):
                 return
             if not ends:
                 raise ProtocolError("upstream_protocol", "Trailers have to end the stream.")
+            if self._tunnel is not None:
+                raise ProtocolError("upstream_protocol", "A tunnel has no trailers.")
             check_fields(headers)
         except ProtocolError as error:
             self._fail("upstream_protocol", error.detail)

@@ -540,6 +540,7 @@ class ServerConnection(Connection):
         self._last_read = self.owner.now
         self._stalled_since = 0.0
         if not self.transport.is_closing():
+            self.flush()  # streams may have written while they were told, and must not any more
             self.transport.resume_reading()
             self.transport.write_eof()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from siger_gateway.config.schema import MatchConfig
+from siger_gateway.config.schema import MatchConfig, PoolConfig
 from siger_gateway.filters.sizes import size_filter
 from siger_gateway.http2.faults import NO_ERROR, PROTOCOL_ERROR
 from siger_gateway.http2.frames import ACK, LARGEST_WINDOW, PING
@@ -14,6 +15,7 @@ from siger_gateway.proxy.route import ProxyRoute, Route
 from siger_gateway.routing.table import RouteTable
 from tests.protocol.http2_peer import (
     HELLO,
+    SETTINGS_ACK,
     data,
     frame,
     get,
@@ -294,3 +296,41 @@ async def test_a_client_that_leaves_is_accounted_and_its_services_are_told() -> 
     client.lose()
     assert wired.service.log_from().resets == {1: 8, 3: 8}
     assert wired.one.made[0][0].closed
+
+
+@pytest.mark.parametrize("how", ["fault", "cut"])
+async def test_what_streams_say_while_their_connection_ends_disturbs_nothing(how: str) -> None:
+    """The first stream's end lets the second one go on, which still has to hear of its own."""
+    wired = Wired2(pool=PoolConfig(max_connections=1))
+    wired.two.opening = settings((3, 1)) + SETTINGS_ACK
+    client = wired.client()
+    client.send(HELLO, post(1, b"/h2"), post(3, b"/h2"), *[data(3, bytes(16384))] * 3)
+    assert wired.two.pending == 1
+    if how == "fault":
+        client.send(data(99, b"x"))
+        assert client.transport.half_closed
+    else:
+        client.connection.cut()
+    assert wired.metrics.in_flight == 0
+    assert wired.two.pending == 0
+    client.connection.flush()
+    client.lose()
+    assert not wired.service.connection.streams
+
+
+async def test_trailers_end_a_websocket_of_a_service() -> None:
+    """They cannot be passed on; but the exchange must not last for ever."""
+    wired = Wired2()
+    wired.two.opening = settings((8, 1)) + SETTINGS_ACK
+    client = wired.client()
+    asked = [*request(b"/h2", method=b"CONNECT"), (b":protocol", b"websocket")]
+    client.send(HELLO, head(1, asked, ends=False))
+    service = wired.service
+    service.send(head(1, OK, ends=False), data(1, b"hi"))
+    assert client.read().bodies[1] == b"hi"
+    service.send(head(1, [(b"a", b"b")]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert wired.metrics.in_flight == 0
+    assert not client.connection.streams
+    client.lose()
