@@ -60,6 +60,8 @@ class GrpcService(grpc.GenericRpcHandler):
 
     def __init__(self, refuses: grpc.StatusCode | None = None) -> None:
         self.refuses = refuses
+        self.refuses_with: tuple[tuple[str, str], ...] = ()
+        """Trailing metadata of those calls."""
         self.port = 0
         self.calls: list[ServedCall] = []
         self._news = asyncio.Event()
@@ -127,7 +129,7 @@ class GrpcService(grpc.GenericRpcHandler):
         context.add_done_callback(lambda _: call.ended.set())
         try:
             if self.refuses is not None:
-                await context.abort(self.refuses, "not me")
+                await context.abort(self.refuses, "not me", self.refuses_with)
             if ECHO_INITIAL in metadata:
                 await context.send_initial_metadata([(ECHO_INITIAL, metadata[ECHO_INITIAL])])
             yield call

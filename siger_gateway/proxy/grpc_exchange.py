@@ -73,7 +73,8 @@ class GrpcExchange(Exchange):
 
     def _account(self, status: int, reason: str, detail: str) -> None:
         code = CODES[reason] if reason else self._code
-        self._accounts.metrics.grpc.count(self._request.path, code.name)
+        answered = bool(self._head)
+        self._accounts.metrics.grpc.count(self._request.path, code.name, answered=answered)
         if code and not detail:
             detail = f"grpc-status {code.name}"
         super()._account(status, reason, detail)
