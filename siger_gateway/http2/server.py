@@ -69,11 +69,13 @@ class ServerStream(Stream):
     __slots__ = (
         "_behind",
         "_body_limit",
+        "_carries_messages",
         "_consumer",
         "_declared",
         "_ended",
         "_head_ends",
         "_held",
+        "_is_limited",
         "_last_progress",
         "_paused",
         "_seen_in",
@@ -96,9 +98,9 @@ class ServerStream(Stream):
         self._paused = False
         self._tunnel: StreamTransport | None = None
         self._head_ends = False  # the head has been the end, too
-        # A stream of messages has no size that anybody could limit.
-        grpc = request.fields.get(b"content-type", b"").startswith(b"application/grpc")
-        self._body_limit = maxsize if grpc else server.owner.limits.body
+        self._body_limit = server.owner.limits.body
+        self._is_limited = False  # by the route
+        self._carries_messages = False
         self._behind = 0  # bytes that a body should have brought by now, but has not
         self._seen_in = 0  # bytes_in at the last look
         self._sent = 0  # bytes of what waits, since there was progress
@@ -342,6 +344,12 @@ class ServerStream(Stream):
 
     def limit_body(self, limit: int) -> None:
         self._body_limit = limit
+        self._is_limited = True
+
+    def carry_messages(self) -> None:
+        self._carries_messages = True
+        if not self._is_limited:
+            self._body_limit = maxsize
 
     def close_after_response(self) -> None:
         """Nothing: only HTTP/1.1 needs the connection's end to be rid of a request."""
@@ -358,7 +366,7 @@ class ServerStream(Stream):
                 self._server.owner.closed["client_stalled"] += 1
                 self._server.reset(self.id, CANCEL)
         elif (
-            not (self._ended or self._paused or self._held)
+            not (self._ended or self._paused or self._held or self._carries_messages)
             and self._consumer is not None
             and (self._body_lags(limits) or stands)
         ):

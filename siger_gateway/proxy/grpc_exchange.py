@@ -33,6 +33,8 @@ class GrpcExchange(Exchange):
         self._code = Code.OK
         self._head: Headers = []
         self._timeout = self._request.fields.get(TIMEOUT)
+        if self._cluster.speaks_http2:  # else anybody could call a body gRPC's
+            self._stream.carry_messages()
         if self._timeout is not None:
             try:
                 deadline.parse(self._timeout)
@@ -73,7 +75,8 @@ class GrpcExchange(Exchange):
 
     def _account(self, status: int, reason: str, detail: str) -> None:
         code = CODES[reason] if reason else self._code
-        self._accounts.metrics.grpc.count(self._called(), code.name)
+        answered = bool(self._head)
+        self._accounts.metrics.grpc.count(self._called(), code.name, answered=answered)
         if code and not detail:
             detail = f"grpc-status {code.name}"
         super()._account(status, reason, detail)
