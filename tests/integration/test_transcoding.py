@@ -291,11 +291,11 @@ async def test_a_path_of_other_methods_is_405_and_says_which(world: World) -> No
 
 
 async def test_every_bad_field_is_named(world: World) -> None:
-    body = {"titel": "x", "size": "many", "author": {"born": 1.5}}
+    body = {"subtitle": "x", "size": "many", "author": {"born": 1.5}}
     answer = await world.send("POST /v1/shelves/7/books", body)
     assert problem(answer) == (422, "invalid_fields")
     assert answer.json["errors"] == [
-        {"field": "book.titel", "detail": "is not a known field"},
+        {"field": "book.subtitle", "detail": "is not a known field"},
         {"field": "book.size", "detail": "must be an integer of 64 bits"},
         {"field": "book.author.born", "detail": "must be an integer of 32 bits"},
     ]
