@@ -249,7 +249,7 @@ async def test_calls_are_counted_by_method_and_logged_as_they_were_asked(world: 
         "/v1/books/missing:cancel",
         404,
     )
-    assert line["service"] == "library"
+    assert (line["service"], line["bytes_out"]) == ("library", len(answer.body))
 
 
 async def test_connections_of_clients_are_kept(world: World) -> None:
