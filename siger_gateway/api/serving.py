@@ -1,4 +1,4 @@
-"""Whether this gateway, and each service behind it, is serving; and word when that may have changed.
+"""Whether this gateway, and each service behind it, is serving; and when to look again.
 
 What is known comes from everywhere (discovery, health checks, outlier detection, the job queue), so
 nobody announces it: those who follow it look again, once a second while there are any.
@@ -6,9 +6,9 @@ nobody announces it: those who follow it look again, once a second while there a
 
 from __future__ import annotations
 
+from asyncio import Event
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from asyncio import Event
 from typing import Final
 
 from siger_gateway.api.health import Facts, is_ready
@@ -22,9 +22,7 @@ class Serving:
     :param available: whether a service has an endpoint to choose from; None: there is no such.
     """
 
-    def __init__(
-        self, facts: Callable[[], Facts], available: Callable[[str], bool | None]
-    ) -> None:
+    def __init__(self, facts: Callable[[], Facts], available: Callable[[str], bool | None]) -> None:
         self._facts = facts
         self._available = available
         self._following: set[Event] = set()

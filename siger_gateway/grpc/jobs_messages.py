@@ -195,9 +195,7 @@ def event_message(job_id: str, event: Event) -> jobs_pb2.Event:
     return message
 
 
-def add_details(
-    message: jobs_pb2.Job | jobs_pb2.Event, details: Mapping[str, Any]
-) -> None:
+def add_details(message: jobs_pb2.Job | jobs_pb2.Event, details: Mapping[str, Any]) -> None:
     """Adds the ``result`` and the ``error``, those that there are."""
     if "result" in details:
         message.result.CopyFrom(_value(details["result"]))

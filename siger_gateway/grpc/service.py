@@ -8,7 +8,6 @@ bytes only, and the handlers of a service are made when it is called for the fir
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from importlib.util import find_spec
 
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.tornado import Caller
@@ -58,11 +57,3 @@ class Services:
                 return None
             self._made[name] = make()
         return self._made[name].get(method)
-
-
-def has_protobuf() -> bool:
-    """Whether the extra ``grpc`` is installed, without loading it."""
-    try:
-        return find_spec("google.protobuf") is not None
-    except ModuleNotFoundError:  # no "google" at all
-        return False
