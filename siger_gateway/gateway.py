@@ -25,10 +25,12 @@ from typing import Any, Final
 from siger_gateway.admin import Admin, split_listen_address
 from siger_gateway.api.admin import admin_routes
 from siger_gateway.api.direct import DirectJobs
+from siger_gateway.api.grpc.services import own_services
 from siger_gateway.api.handler import NotFoundHandler, log_request
 from siger_gateway.api.health import Facts, HealthHandler
 from siger_gateway.api.jobs import jobs_routes
 from siger_gateway.api.metrics import MetricsHandler
+from siger_gateway.api.serving import Serving
 from siger_gateway.config.schema import Config, EndpointSpec, TlsConfig
 from siger_gateway.discovery.consul import ConsulWatcher
 from siger_gateway.discovery.register import Probe, Registrar
@@ -46,13 +48,20 @@ from siger_gateway.proxy.compile import Compiler
 from siger_gateway.proxy.dispatch import Dispatcher
 from siger_gateway.proxy.forwarded import TrustedProxies
 from siger_gateway.routing.describe import describe
-from siger_gateway.routing.effective import EffectiveRoute, effective, largest_body, policy_of
+from siger_gateway.routing.effective import (
+    EffectiveRoute,
+    effective,
+    largest_body,
+    policy_of,
+    targets_of,
+)
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.routing.tags import Catalog
 from siger_gateway.telemetry.access_log import AccessLog
 from siger_gateway.telemetry.metrics import Metrics, Samples
 from siger_gateway.tls.certificates import Certificates, ServerFiles
 from siger_gateway.tls.contexts import FileProblem, KeyPair
+from siger_gateway.upstream.cluster import Cluster
 from siger_gateway.upstream.clusters import Clusters
 
 GC_THRESHOLDS: Final = (20_000, 50, 50)
@@ -97,11 +106,13 @@ class Gateway:
         self._guard = Guard(config, self._clusters.__getitem__)
         self._queue = JobQueue(config.jobs, config.nats_address, metrics)
         self._ledger = Ledger(self._queue, metrics)
+        self._health = Serving(self._facts, self._clusters.available)
         self._compiler = Compiler(
             metrics,
             self._ticker,
             self._clusters.__getitem__,
             self._own_endpoints(),
+            own_services(self._queue, self._ledger, self._health, self._reflecting),
             self._guard.limits,
         )
         self._accounts = Accounts(metrics, self._access_log)
@@ -241,6 +252,7 @@ class Gateway:
         """Leaves Consul, answers what is in flight, closes the listener."""
         self._serving = False
         self._listener.draining = self._grpc_listener.draining = True
+        self._health.wake()
         if self._registrar is not None:
             await self._registrar.deregister()
         self._ledger.release()
@@ -303,6 +315,11 @@ class Gateway:
         return Endpoints(
             handlers, direct, default_handler_class=NotFoundHandler, log_function=log_request
         )
+
+    def _reflecting(self) -> list[Cluster]:
+        """The services whose messages anybody who may call reflection is told of."""
+        routed = {name for one in self._effective for name in targets_of(one.config)}
+        return [one for one in self._clusters.speaking_http2() if one.name in routed]
 
     def _handlers(self) -> list[Any]:
         """Those that both listeners have."""
@@ -373,6 +390,7 @@ class Gateway:
         self._worst_lag = max(self._worst_lag, self._ticker.lag)
         self._clusters.tick(now)
         self._guard.look(now)
+        self._health.look(now)
         if self._certificates is not None:
             self._certificates.look(now)
         if self._access_log is not None:

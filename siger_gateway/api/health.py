@@ -81,6 +81,11 @@ def judge(facts: Facts) -> tuple[str, dict[str, Any]]:
     return ("pass" if statuses <= {"pass"} else "warn"), checks
 
 
+def is_ready(facts: Facts) -> bool:
+    """Whether new requests should come here, as ``/health/ready`` says."""
+    return facts.serving and not facts.draining and judge(facts)[0] != "fail"
+
+
 STALE_DISCOVERY = 180.0
 """Seconds without an answer of Consul at which its check warns: three resyncs have failed."""
 

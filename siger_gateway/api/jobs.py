@@ -189,7 +189,7 @@ class JobEventsHandler(_JobsEndpoint):
         last_id = self.request.headers.get("Last-Event-ID", "")
         after = query.whole("Last-Event-ID", [last_id] if last_id else [], 0, query.MAX_SEQUENCE)
         async with self.watching(job_id) as watch:
-            after = await self._resume_at(watch.job, after or 0)
+            after = await resume_at(self.queue, watch, after or 0)
             if after is None:
                 self.set_status(204)
                 return
@@ -208,11 +208,15 @@ class JobEventsHandler(_JobsEndpoint):
                         # Past the handler's own buffers; waits for a client that reads slowly.
                         await connection.write(b"".join(frames) or b": still here\n\n")
 
-    async def _resume_at(self, known: JobState, after: int) -> int | None:
-        """The sequence to go on after; None when the client has seen the end of the job."""
-        job: JobState | None = known
-        if after > known.event_seq:  # seen at a gateway that has read further?
-            job = await self.queue.find(known.job_id, self.actor)
-        if job is None or after > job.event_seq:
-            return 0  # not an id of this job's events: tell everything
-        return None if job.is_terminal and after == job.event_seq else after
+
+async def resume_at(queue: JobQueue, watch: Watch, after: int) -> int | None:
+    """The sequence to go on after; None when the client has seen the end of the job.
+
+    :param after: of the last event that the client has seen; 0: none.
+    """
+    job: JobState | None = watch.job
+    if after > watch.job.event_seq:  # seen at a gateway that has read further?
+        job = await queue.find(watch.job.job_id, watch.actor)
+    if job is None or after > job.event_seq:
+        return 0  # not an id of this job's events: tell everything
+    return None if job.is_terminal and after == job.event_seq else after

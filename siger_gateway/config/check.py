@@ -30,6 +30,14 @@ OWN_PATHS: Final = ("/health", "/health/live", "/health/ready", "/metrics", "/op
 OWN_PREFIXES: Final = ("/api/v1/jobs",)
 """Own endpoints that take everything below them too."""
 
+OWN_SERVICES: Final = (
+    "/grpc.health.v1.Health",
+    "/grpc.reflection.v1.ServerReflection",
+    "/grpc.reflection.v1alpha.ServerReflection",
+    "/siger.jobs.v1.Jobs",
+)
+"""Own services of gRPC. Their methods are exact paths, so no template can take them by chance."""
+
 EXPOSED_PREFIX: Final = "/services"
 """Where ``expose_services`` has its routes, if there are any."""
 
@@ -240,7 +248,7 @@ def own_endpoint(path: str, *, services: bool) -> str | None:
     """
     if path in OWN_PATHS:
         return path
-    prefixes = (*OWN_PREFIXES, EXPOSED_PREFIX) if services else OWN_PREFIXES
+    prefixes = (*OWN_PREFIXES, *OWN_SERVICES, *((EXPOSED_PREFIX,) if services else ()))
     below = (prefix for prefix in prefixes if _is_below(path, prefix))
     # A template comes before a prefix: /api/{x}/jobs would take every request for the jobs.
     reached = (prefix for prefix in OWN_PREFIXES if _may_be_below(path, prefix))

@@ -195,6 +195,14 @@ def event_message(job_id: str, event: Event) -> jobs_pb2.Event:
     return message
 
 
+def add_details(message: jobs_pb2.Job | jobs_pb2.Event, details: Mapping[str, Any]) -> None:
+    """Adds the ``result`` and the ``error``, those that there are."""
+    if "result" in details:
+        message.result.CopyFrom(_value(details["result"]))
+    if "error" in details:
+        message.error = details["error"]
+
+
 def _add(
     message: jobs_pb2.Job | jobs_pb2.Event, source: JobState | Event, details: Mapping[str, Any]
 ) -> None:
@@ -206,10 +214,7 @@ def _add(
         message.started_at.CopyFrom(_moment(source.started_at))
     if source.ended_at is not None:
         message.ended_at.CopyFrom(_moment(source.ended_at))
-    if "result" in details:
-        message.result.CopyFrom(_value(details["result"]))
-    if "error" in details:
-        message.error = details["error"]
+    add_details(message, details)
 
 
 def _moment(seconds: float) -> Timestamp:

@@ -42,11 +42,12 @@ class Arrival:
         self.request_id = request_id
         self.started = started
 
-    def close(self, status: int, reason: str) -> None:
+    def close(self, status: int, reason: str, detail: str = "") -> None:
         """The exchange is over, and no service has taken part in it. Once.
 
         :param status: what the client was sent, or 499 when it left before that.
         :param reason: of an error; "" when there was none.
+        :param detail: what only the operator may know of it.
         """
         call = self.call
         self._accounts.close_exchange(
@@ -57,7 +58,7 @@ class Arrival:
             started=self.started,
             status=status,
             reason=reason,
-            detail="",
+            detail=detail,
             route=self.route,
             service="",
             endpoint="",

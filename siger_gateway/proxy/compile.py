@@ -14,6 +14,7 @@ from siger_gateway.filters.authenticate import Authenticator
 from siger_gateway.filters.chain import Filters, compile_filters, is_guarded
 from siger_gateway.filters.cors import CORS_FIELDS
 from siger_gateway.filters.rate_limit import Limits
+from siger_gateway.grpc.service import Services
 from siger_gateway.http.timeouts import Ticker, TimeoutQueue
 from siger_gateway.proxy.answer import compile_reply
 from siger_gateway.proxy.edits import compile_edits
@@ -35,6 +36,7 @@ class Compiler:
 
     :param cluster: by the name of its service.
     :param application: the gateway's own handlers.
+    :param services: its own services of gRPC.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Compiler:
         ticker: Ticker,
         cluster: Callable[[str], Cluster],
         application: HTTPServerConnectionDelegate,
+        services: Services,
         limits: Limits,
     ) -> None:
         self._metrics = metrics
         self._ticker = ticker
         self._cluster = cluster
         self._application = application
+        self._services = services
         self._limits = limits
         self._authenticator: Authenticator | None = None
         self._credentials: frozenset[str] = frozenset()
@@ -80,19 +84,35 @@ class Compiler:
             [(one.config.match, route) for one, route in entries if one.origin == "consul"],
         )
 
-    def local(self, config: RouteConfig, application: HTTPServerConnectionDelegate) -> LocalRoute:
-        """A route to handlers of the gateway's own."""
+    def local(
+        self,
+        config: RouteConfig,
+        application: HTTPServerConnectionDelegate,
+        services: Services | None = None,
+    ) -> LocalRoute:
+        """A route to handlers of the gateway's own.
+
+        :param services: what answers calls of gRPC there; None: nothing does.
+        """
         stats = self._metrics.routes[config.name]
         # A route of the file may be called "jobs" too, and has limits of its own.
         own = replace(config, name=f"gateway/{config.name}")
         filters = compile_filters(own, self._limits, self._authenticator)
-        cors, guarded = bool(config.cors.origins), is_guarded(config)
-        return LocalRoute(config.name, stats, application, filters, cors, guarded, config.asks_who)
+        return LocalRoute(
+            config.name,
+            stats,
+            application,
+            filters,
+            bool(config.cors.origins),
+            is_guarded(config),
+            config.asks_who,
+            services,
+        )
 
     def _route(self, effective: EffectiveRoute) -> Route:
         config = effective.config
         if effective.origin == "gateway":
-            return self.local(config, self._application)
+            return self.local(config, self._application, self._services)
         stats = self._metrics.routes[config.name]
         filters = compile_filters(config, self._limits, self._authenticator)
         cors = bool(config.cors.origins)

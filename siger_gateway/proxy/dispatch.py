@@ -15,7 +15,7 @@ from siger_gateway.errors import GatewayError
 from siger_gateway.filters.chain import Filters
 from siger_gateway.filters.filter import Call, Reply, Verdict
 from siger_gateway.grpc.status import is_grpc
-from siger_gateway.grpc.web import web_call
+from siger_gateway.grpc.web import WebCall, web_call
 from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http.stream import Consumer, DownstreamStream
 from siger_gateway.http.tornado import Caller, TornadoConsumer
@@ -34,6 +34,7 @@ from siger_gateway.proxy.grpc_exchange import GrpcExchange
 from siger_gateway.proxy.grpc_web import WebConsumer, WebStream, as_grpc
 from siger_gateway.proxy.held import Held
 from siger_gateway.proxy.last_hop import MAY_END_HERE, ends_here
+from siger_gateway.proxy.local_call import LocalCall
 from siger_gateway.proxy.route import LocalRoute, ProxyRoute, Route
 from siger_gateway.proxy.transcoded_exchange import TranscodedExchange
 from siger_gateway.routing.path import PERCENT, SEMICOLON, is_plain, normalize, other_readings
@@ -201,13 +202,41 @@ class Dispatcher:
                 call,
             )
         if isinstance(route, LocalRoute):
-            return _local(route, arrival)
+            return self._local(route, arrival)
         scheme, host = client_origin(call.request, call.stream, self.trusted)
         reply = route.reply.head(call.request, arrival.path, scheme, host)
         if reply is None:
             error = GatewayError("bad_request", "A redirect from here needs a plain Host field.")
             return Refusal(arrival, error)
         return LocalAnswer(arrival, reply)
+
+    def _local(self, route: LocalRoute, arrival: Arrival) -> Consumer:
+        """The consumer of a request that the gateway itself answers."""
+        call, request_id = arrival.call, arrival.request_id
+        caller = _caller(call) if route.asks_who else None
+        if route.services is not None and call.request.method == b"POST":
+            web = _as_grpc(call)
+            if call.request.http2 and is_grpc(call.request.fields.get(b"content-type", b"")):
+                local = LocalCall(arrival, self._accounts.metrics.grpc, route.services, caller)
+                return local if web is None else WebConsumer(local, call.request, web)
+
+        def finished(status: int, reason: str) -> None:
+            arrival.close(status or 499, reason)
+
+        def reject(error: ProtocolError) -> None:
+            arrival.refuse(GatewayError(error.reason, error.detail))
+
+        return TornadoConsumer(
+            route.application,
+            call.request,
+            call.stream,
+            request_id,
+            call.dress,
+            reject,
+            finished,
+            call.client,
+            caller,
+        )
 
     def _exchange(
         self,
@@ -303,26 +332,16 @@ def _answered(arrival: Arrival, verdict: GatewayError | Reply) -> Consumer:
     return LocalAnswer(arrival, (verdict.status, verdict.headers, b""))
 
 
-def _local(route: LocalRoute, arrival: Arrival) -> Consumer:
-    call, request_id = arrival.call, arrival.request_id
-
-    def finished(status: int, reason: str) -> None:
-        arrival.close(status or 499, reason)
-
-    def reject(error: ProtocolError) -> None:
-        arrival.refuse(GatewayError(error.reason, error.detail))
-
-    return TornadoConsumer(
-        route.application,
-        call.request,
-        call.stream,
-        request_id,
-        call.dress,
-        reject,
-        finished,
-        call.client,
-        _caller(call) if route.asks_who else None,
-    )
+def _as_grpc(call: Call) -> WebCall | None:
+    """Makes a call of gRPC-Web one of gRPC, and says how it is translated; None: it was none."""
+    request = call.request
+    content_type = request.fields.get(b"content-type", b"")
+    if not content_type.startswith(b"application/grpc"):
+        return None
+    web = web_call(content_type, request.fields.get(b"accept", b""))
+    if web is not None:
+        call.request, call.stream = as_grpc(request, web), WebStream(call.stream, web)
+    return web
 
 
 def _caller(call: Call) -> Caller:

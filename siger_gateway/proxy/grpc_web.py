@@ -1,7 +1,7 @@
-"""gRPC-Web on both sides of an exchange: to the service it is a gRPC call, to the client it is not.
+"""gRPC-Web on both sides of a call: to the one who answers it is gRPC, to the client it is not.
 
-``WebConsumer`` stands between the wire and the exchange and translates what the client sends;
-``WebStream`` between the exchange and the wire, what it gets. ``grpc.web`` knows how.
+``WebConsumer`` stands between the wire and the consumer of the call and translates what the client
+sends; ``WebStream`` between the consumer and the wire, what it gets. ``grpc.web`` knows how.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from siger_gateway.grpc.status import is_grpc
 from siger_gateway.grpc.web import ResponseBody, WebCall, status_of_head
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Request
-from siger_gateway.http.stream import DownstreamStream
-from siger_gateway.proxy.grpc_exchange import GrpcExchange
+from siger_gateway.http.stream import Consumer, DownstreamStream
 from siger_gateway.proxy.translated import TranslatedStream
 
 
@@ -60,57 +59,58 @@ class WebStream(TranslatedStream):
 
 
 class WebConsumer:
-    """Translates the request of ``exchange``.
+    """Translates the request of ``consumer``.
 
-    :param request: as the exchange knows it.
+    :param request: as the consumer knows it.
     """
 
-    __slots__ = ("_body", "_exchange", "_request")
+    __slots__ = ("_body", "_consumer", "_request")
 
-    def __init__(self, exchange: GrpcExchange, request: Request, call: WebCall) -> None:
-        self._exchange = exchange
+    def __init__(self, consumer: Consumer, request: Request, call: WebCall) -> None:
+        self._consumer = consumer
         self._request = request
         self._body = call.request_body()
 
     def start(self) -> None:
-        self._exchange.start()
+        self._consumer.start()
 
     def on_data(self, data: bytes) -> None:
         piece = self._translated(lambda: self._body.feed(data))
         if piece:
-            self._exchange.on_data(piece)
+            self._consumer.on_data(piece)
 
     def on_end(self, trailers: Headers) -> None:
         piece = self._translated(self._body.end)
         if piece is not None:
             if piece:
-                self._exchange.on_data(piece)
+                self._consumer.on_data(piece)
             self._request.complete = True
-            self._exchange.on_end([])
+            self._consumer.on_end([])
 
     def _translated(self, translate: Callable[[], bytes]) -> bytes | None:
         try:
             return translate()
         except GatewayError as error:
-            self._exchange.on_request_error(ProtocolError(error.reason, error.detail))
+            self._consumer.on_request_error(ProtocolError(error.reason, error.detail))
             return None
 
     def on_request_error(self, error: ProtocolError) -> None:
-        self._exchange.on_request_error(error)
+        self._consumer.on_request_error(error)
 
     def on_downstream_closed(self) -> None:
-        self._exchange.on_downstream_closed()
+        self._consumer.on_downstream_closed()
 
     def pause_response(self) -> None:
-        self._exchange.pause_response()
+        self._consumer.pause_response()
 
     def resume_response(self) -> None:
-        self._exchange.resume_response()
+        self._consumer.resume_response()
 
 
 def as_grpc(request: Request, call: WebCall) -> Request:
     """``request`` as the gRPC call that it stands for."""
     translated = Request(request.method, request.target, call.request_head(request.headers), True)
     translated.http2 = True
-    translated.content_length = None
+    translated.content_length = None if request.has_body else 0
+    translated.complete = not request.has_body
     return translated

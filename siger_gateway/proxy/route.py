@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from siger_gateway.filters.chain import Filters
+from siger_gateway.grpc.service import Services
 from siger_gateway.http.timeouts import TimeoutQueue
 from siger_gateway.proxy.answer import Reply
 from siger_gateway.proxy.edits import Edits
@@ -91,6 +92,7 @@ class LocalRoute:
     """A route to the gateway's own handlers.
 
     :param asks_who: one of the filters finds out who a request comes from.
+    :param services: those that answer gRPC; None: nothing here does.
     """
 
     name: str
@@ -100,6 +102,7 @@ class LocalRoute:
     cors: bool = False
     guarded: bool = False
     asks_who: bool = False
+    services: Services | None = None
 
 
 Route = ProxyRoute | AnswerRoute | LocalRoute

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 from siger_gateway.config.policies import PolicyConfig
@@ -26,6 +27,17 @@ OWN: Final = (
 paths, nor that of the jobs."""
 
 JOBS: Final = MatchConfig(path_prefix="/api/v1/jobs")
+
+CALLS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "health": {"grpc.health.v1.Health": ("Check", "Watch")},
+    "reflection": {
+        "grpc.reflection.v1.ServerReflection": ("ServerReflectionInfo",),
+        "grpc.reflection.v1alpha.ServerReflection": ("ServerReflectionInfo",),
+    },
+    "jobs": {"siger.jobs.v1.Jobs": ("Submit", "Get", "Cancel", "List", "Watch")},
+}
+"""The gateway's own services of gRPC, by the name of their routes. Every method is an exact path:
+a template of the file, say ``/{tenant}/{id}``, would come before a prefix."""
 
 NEVER_EXPOSED: Final = frozenset({"consul"})
 """Services that ``*`` leaves out: Consul's own agent registers itself."""
@@ -67,16 +79,38 @@ def effective(config: Config, catalog: Catalog = NOTHING) -> Effective:
     services = {**config.services, **tagged.services}
     for name in exposed:
         services.setdefault(name, ServiceConfig(consul=name))
-    wanted: list[tuple[RouteConfig, Origin]] = [(jobs_route(config), "gateway")]
+    jobs = jobs_route(config)
+    wanted: list[tuple[RouteConfig, Origin]] = [(jobs, "gateway")]
+    if has_protobuf():
+        wanted += [(replace(jobs, match=one.match), "gateway") for one in _calls("jobs")]
+        # What it tells is about services that may want to know who asks: so has it.
+        wanted += [(one, "gateway") for one in _calls("reflection")]
     wanted += [(route, "file") for route in config.routes]
     wanted += [(_exposing(name), "exposed") for name in exposed]
     wanted += [(route, "consul") for route in tagged.routes]
-    routes = [EffectiveRoute(route, "gateway") for route in OWN]
+    open_to_all = [*OWN, *(_calls("health") if has_protobuf() else ())]
+    routes = [EffectiveRoute(route, "gateway") for route in open_to_all]
     body = config.limits.body if largest_body(config) > config.limits.body else 0
     routes += [
         EffectiveRoute(_with_defaults(route, config, body), origin) for route, origin in wanted
     ]
     return Effective(tuple(routes), services, tagged.problems)
+
+
+def _calls(name: str) -> list[RouteConfig]:
+    return [
+        RouteConfig(name, MatchConfig(path=f"/{service}/{method}"))
+        for service, methods in CALLS[name].items()
+        for method in methods
+    ]
+
+
+def has_protobuf() -> bool:
+    """Whether the extra ``grpc`` is installed, without loading it."""
+    try:
+        return find_spec("google.protobuf") is not None
+    except ModuleNotFoundError:  # no "google" at all
+        return False
 
 
 def jobs_route(config: Config) -> RouteConfig:
@@ -88,6 +122,11 @@ def admin_route(config: Config) -> RouteConfig:
     """All of the admin listener, with its policy."""
     route = RouteConfig("admin", MatchConfig(path_prefix="/"), **policy_of(config.admin))
     return replace(route, auth=route.auth or config.auth.default)
+
+
+def targets_of(route: RouteConfig) -> list[str]:
+    """The services that it leads to."""
+    return [one.service for one in route.split] or ([route.service] if route.service else [])
 
 
 def policy_of(config: PolicyConfig) -> dict[str, Any]:

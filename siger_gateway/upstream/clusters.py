@@ -54,6 +54,15 @@ class Clusters:
         """Service name -> endpoints now in its table."""
         return {name: len(cluster.endpoints) for name, cluster in self._clusters.items()}
 
+    def available(self, name: str) -> bool | None:
+        """Whether a service has an endpoint that is chosen from; None: there is no such service."""
+        cluster = self._clusters.get(name)
+        return None if cluster is None else any(one.available for one in cluster.endpoints)
+
+    def speaking_http2(self) -> list[Cluster]:
+        """Those that could be services of gRPC."""
+        return [one for one in self._clusters.values() if one.speaks_http2]
+
     def describe(self) -> dict[str, list[dict[str, object]]]:
         """Service name -> the state of each of its endpoints."""
         return {

@@ -1,4 +1,5 @@
-"""One question to a service on the gateway's own behalf: a GET, with the whole answer in memory.
+"""One question to a service on the gateway's own behalf: a GET, or a POST of what is small, with
+the whole answer in memory.
 
 It goes the way of proxied requests: the cluster picks the endpoint, the connection is the pool's,
 and what comes of it counts for outlier detection, for the balancer and in the metrics of the
@@ -32,7 +33,7 @@ NOT_CONNECTED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer. ``fields`` has the last of each name.
+    """An answer. ``fields`` has the last of each name, in the head.
 
     What is in it may be secret, a cookie for example, so logs see the status alone.
     """
@@ -41,24 +42,32 @@ class Fetched:
     headers: Headers = field(repr=False)
     fields: dict[bytes, bytes] = field(repr=False)
     body: bytes = field(repr=False)
+    trailers: Headers = field(repr=False, default_factory=list)
 
 
 async def fetch(
-    cluster: Cluster, target: bytes, headers: Headers, timeout: float, most: int
+    cluster: Cluster,
+    target: bytes,
+    headers: Headers,
+    timeout: float,
+    most: int,
+    content: bytes | None = None,
 ) -> Fetched:
     """Asks an endpoint of ``cluster``.
 
     :param headers: of the request, without Host and without any that speak of a body.
     :param timeout: seconds, for everything.
     :param most: bytes that the body of the answer may have.
+    :param content: what is posted, a few KiB at most; None: the question is a GET.
     :raises GatewayError: ``no_endpoints``, ``response_timeout``, ``upstream_reset``,
         ``upstream_protocol`` (also for a body that is too large) or one of ``NOT_CONNECTED``.
     """
-    request = Request(b"GET", target, headers, True)
+    method = b"GET" if content is None else b"POST"
+    request = Request(method, target, headers, True)
     endpoint = cluster.pick(request, "", ())
     if endpoint is None:
         raise GatewayError("no_endpoints")
-    attempt = _Attempt(cluster, endpoint, request, most)
+    attempt = _Attempt(cluster, endpoint, request, most, content)
     again = _Again(cluster, request)
     try:
         async with asyncio.timeout(timeout):
@@ -73,7 +82,7 @@ async def fetch(
                     cluster.stats.retries[error.reason] += 1
                     # After a connection that was dead, its idle neighbours are not trusted either.
                     idle = None if again.stale_seen else another.pool.take()
-                    attempt = _Attempt(cluster, another, request, most)
+                    attempt = _Attempt(cluster, another, request, most, content)
                     attempt.begin(idle)
     except TimeoutError:
         attempt.time_out()
@@ -114,6 +123,7 @@ class _Attempt:
         "_body",
         "_cluster",
         "_connection",
+        "_content",
         "_heard",
         "_most",
         "_request",
@@ -126,7 +136,14 @@ class _Attempt:
         "stale",
     )
 
-    def __init__(self, cluster: Cluster, endpoint: Endpoint, request: Request, most: int) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        endpoint: Endpoint,
+        request: Request,
+        most: int,
+        content: bytes | None,
+    ) -> None:
         self.answer: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
         self.endpoint = endpoint
         self.stale = False
@@ -134,6 +151,7 @@ class _Attempt:
         self._cluster = cluster
         self._request = request
         self._most = most
+        self._content = content
         self._body: list[bytes] = []
         self._size = 0
         self._started = perf_counter()
@@ -181,7 +199,14 @@ class _Attempt:
         self._used_before = connection.reused
         host = self._cluster.host or self.endpoint.address.encode()
         headers = [(b"host", host), *self._request.headers]
-        connection.begin(self, b"GET", self._request.target, headers, 0)
+        content = self._content
+        if content is None:
+            connection.begin(self, b"GET", self._request.target, headers, 0)
+            return
+        connection.begin(self, b"POST", self._request.target, headers, None)
+        connection.write_data(content)
+        if self._connection is connection:  # it has not broken at that
+            connection.write_end([])
 
     def on_no_connection(self, reason: str, detail: str) -> None:
         self._waiting = False
@@ -218,8 +243,15 @@ class _Attempt:
             self._judge(response.status)
             body = b"".join(self._body)
             if not self.answer.done():
-                fetched = Fetched(response.status, response.headers, response.fields, body)
-                self.answer.set_result(fetched)
+                self.answer.set_result(
+                    Fetched(
+                        response.status,
+                        response.headers,
+                        response.fields,
+                        body,
+                        response.trailers,
+                    )
+                )
             self.end()
 
     def on_upstream_lost(self, reason: str, detail: str) -> None:
