@@ -186,7 +186,10 @@ class Gateway:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        log.info("serving", extra={"fields": {"port": self.port}})
+        ports = {"port": self.port}
+        if self._config.grpc.port:
+            ports["grpc_port"] = self._grpc_listener.port
+        log.info("serving", extra={"fields": ports})
 
     async def jobs_connected(self, timeout: float) -> bool:
         """Waits, ``timeout`` seconds at most, until jobs can be submitted."""

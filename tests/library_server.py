@@ -39,6 +39,8 @@ class Library:
         """A call to the book "slow" has come."""
         self.cancelled = asyncio.Event()
         """Such a call has been cancelled, or has run out of time."""
+        self.produced = 0
+        """Books that ``WatchBooks`` has told."""
         self.taken: asyncio.Queue[str] = asyncio.Queue()
         """Titles of the books that ``AddBooks`` has read."""
         answers: dict[str, Callable[..., Any]] = {
@@ -112,7 +114,9 @@ class Library:
         for number in range(request.page_size):
             if number and request.shelf == "waiting":
                 await self.go_on.wait()
-            yield of_type("Book", title=f"t{number}")
+            self.produced += 1
+            title = "a" * 65536 if request.shelf == "large" else f"t{number}"
+            yield of_type("Book", title=title)
         if request.shelf == "burning":
             await context.abort(grpc.StatusCode.DATA_LOSS, "the roof is gone")
 

@@ -34,6 +34,8 @@ class RunningGateway:
         self.config_path = folder / "gateway.yaml"
         self.access_log = folder / "access.log"
         self.port = 0
+        self.grpc_port = 0
+        """That of ``grpc.port``, if it is configured."""
         self.cwd: Path | None = None
         self.wrapper: tuple[str, ...] = ()
         """A command that runs the gateway in its own place (``exec``), such as setpriv."""
@@ -79,7 +81,9 @@ class RunningGateway:
             stderr=asyncio.subprocess.PIPE,
         )
         self._reader = asyncio.create_task(self._read())
-        self.port = int((await self.line("serving"))["port"])
+        serving = await self.line("serving")
+        self.port = int(serving["port"])
+        self.grpc_port = int(serving.get("grpc_port", 0))
 
     async def _read(self) -> None:
         assert self.process is not None

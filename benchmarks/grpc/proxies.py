@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.contenders.go import BIN
+from benchmarks.contenders.contender import BIN
 from benchmarks.processes import Child
 from benchmarks.servers import ROOT, Setup
 

@@ -58,6 +58,10 @@ class DownstreamStream(Protocol):
     def limit_body(self, limit: int) -> None:
         """A body of this request that comes in chunks may have so many bytes, and no more."""
 
+    def carry_messages(self) -> None:
+        """The body of this request is a stream of messages, which may go on for days, and be
+        silent for hours: it has neither a size nor a rate, unless ``limit_body`` says so."""
+
     bytes_in: int
     """Body bytes of the request so far."""
 

@@ -350,6 +350,9 @@ class DownstreamConnection(asyncio.Protocol):
         ssl_object = self._transport.get_extra_info("ssl_object")
         return None if ssl_object is None else ssl_object.getpeercert() or None
 
+    def carry_messages(self) -> None:
+        """Nothing: there is no gRPC over HTTP/1.1."""
+
     def limit_body(self, limit: int) -> None:
         self._body_limit = limit
 

@@ -12,7 +12,7 @@ from hashlib import sha1
 from os import urandom
 from typing import Any, Final, cast
 
-from siger_gateway.http2.connection import Stream
+from siger_gateway.http2.stream import Stream
 
 WEBSOCKET: Final = b"websocket"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

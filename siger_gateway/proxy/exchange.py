@@ -419,7 +419,7 @@ class Exchange:
             self._observe_failure()
             self._end_attempt()
             self._account(self._status, reason, detail)
-            self._stream.abort()
+            self._break_off(reason)
         else:
             self._attempt_failed(reason, detail, stale=connection is not None and connection.reused)
 
@@ -428,7 +428,7 @@ class Exchange:
             self._observe_failure()
             self._abandon()
             self._account(self._status, "stream_idle_timeout", "")
-            self._stream.abort()
+            self._break_off("stream_idle_timeout")
         elif queue is self._route.waiting:
             detail = "no connection was free" if self._waiting else "no response head"
             self._cluster.stats.outcomes["response_timeout"] += 1
@@ -439,6 +439,10 @@ class Exchange:
         else:
             reason = "connect_timeout" if self._waiting else "response_timeout"
             self._attempt_failed(reason, "per_try_timeout")
+
+    def _break_off(self, reason: str) -> None:
+        """The rest of the response is missing, which the client has to notice."""
+        self._stream.abort()
 
     def _attempt_failed(self, reason: str, detail: str, *, stale: bool = False) -> None:
         """:param stale: its connection had been used before, which may be all there is to it."""

@@ -4,6 +4,7 @@
     relay response   a call that the service refuses at once may be made elsewhere, by its code
     release          the endpoint is judged by ``grpc-status``, not by the 200 in front of it
     account          counted by service, method and code
+    failures         behind the head too there is a place to say what went wrong: the trailers
 
 Messages are not looked at. Local replies are trailers-only answers (``reply``).
 """
@@ -14,7 +15,7 @@ from time import perf_counter
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc import deadline
-from siger_gateway.grpc.status import CODES, Code, outcome, to_http
+from siger_gateway.grpc.status import CODES, Code, outcome, to_http, trailers_only
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import Response
 from siger_gateway.proxy.exchange import OUTCOMES, Exchange
@@ -33,6 +34,8 @@ class GrpcExchange(Exchange):
         self._code = Code.OK
         self._head: Headers = []
         self._timeout = self._request.fields.get(TIMEOUT)
+        if self._cluster.speaks_http2:  # else anybody could call a body gRPC's
+            self._stream.carry_messages()
         if self._timeout is not None:
             try:
                 deadline.parse(self._timeout)
@@ -64,6 +67,12 @@ class GrpcExchange(Exchange):
         self._head = response.headers
         super().on_response(response)
 
+    def _break_off(self, reason: str) -> None:
+        """A status that is not OK, so that nobody takes the messages up to here for all; a reset
+        would be taken for a fault of the gateway's (INTERNAL)."""
+        _, fields = trailers_only(GatewayError(reason), self._request_id)
+        self._stream.send_end([field for field in fields if field[0].startswith(b"grpc-")])
+
     def _finish(self, trailers: Headers) -> None:
         self._code = outcome(self._status, self._head, trailers)
         super()._finish(trailers)
@@ -73,7 +82,8 @@ class GrpcExchange(Exchange):
 
     def _account(self, status: int, reason: str, detail: str) -> None:
         code = CODES[reason] if reason else self._code
-        self._accounts.metrics.grpc.count(self._called(), code.name)
+        answered = bool(self._head)
+        self._accounts.metrics.grpc.count(self._called(), code.name, answered=answered)
         if code and not detail:
             detail = f"grpc-status {code.name}"
         super()._account(status, reason, detail)

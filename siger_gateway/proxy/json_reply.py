@@ -31,7 +31,7 @@ class JsonReply(TranslatedStream):
     :param asked: the request that the client has made.
     """
 
-    __slots__ = ("_asked", "_binding", "_code", "_document", "_form", "_head", "_id", "_messages")
+    __slots__ = ("_asked", "_binding", "_document", "_form", "_head", "_id", "_messages", "status")
 
     def __init__(
         self,
@@ -49,7 +49,8 @@ class JsonReply(TranslatedStream):
         self._head: Headers = []
         self._messages: Messages | None = None  # of a response of gRPC
         self._document: bytes | None = None  # of the one message
-        self._code = Code.OK
+        self.status = 0
+        """What the client has been told; 0: nothing yet."""
 
     def send_head(
         self,
@@ -64,6 +65,7 @@ class JsonReply(TranslatedStream):
         fields = dict(headers)
         if not is_grpc(fields.get(b"content-type", b"")):  # the gateway's own, some proxy's page
             self._messages = None
+            self.status = status
             self._stream.send_head(status, headers, body, sized=sized, ends=ends, lines=lines)
             return
         self._head = headers
@@ -100,56 +102,55 @@ class JsonReply(TranslatedStream):
                 self._send(form, b"".join(told))
 
     def _send(self, form: ResponseStream, data: bytes) -> None:
-        if not self.head_sent:
+        if not self.status:
+            self.status = 200
             content = [(b"content-type", form.content_type)]
             self._stream.send_head(200, reply_head(self._head, content), data, sized=False)
         elif data:
             self._stream.send_data(data)
 
-    def settle(self, code: Code) -> None:
-        """The response is complete, and ``send_end`` is next.
+    def settle(self, code: Code, trailers: Headers) -> None:
+        """The response is complete: sends what is still missing of it, but for its end.
 
+        :param code: see ``status.outcome``.
         :raises GatewayError: ``upstream_message``: it is not what a call that succeeds has.
         """
-        self._code = code
-        if self._messages is None or code is not Code.OK:
+        if self._messages is None:
+            return
+        if code is not Code.OK:
+            self._send_problem(code, trailers)
             return
         try:
             self._messages.end()
         except BadFrame as fault:
             raise GatewayError("upstream_message", fault.detail) from None
-        if self._form is None and self._document is None:
+        if self._form is not None:
+            self._send(self._form, self._form.end())
+        elif self._document is not None:
+            self._send_whole(200, [(b"content-type", JSON)], self._document)
+        else:
             raise GatewayError("upstream_message", "The service sent no message.")
 
     def send_end(self, trailers: Headers) -> None:
-        if self._messages is None:
-            self._stream.send_end(trailers)
-            return
-        if self._code is not Code.OK:
-            self._send_problem(trailers)
-        elif self._form is not None:
-            self._send(self._form, self._form.end())
-        else:
-            assert self._document is not None
-            self._send_whole(200, [(b"content-type", JSON)], self._document)
-        self._stream.send_end([])
+        self._stream.send_end(trailers if self._messages is None else [])
 
-    def _send_problem(self, trailers: Headers) -> None:
+    def _send_problem(self, code: Code, trailers: Headers) -> None:
         problem = problem_of(
-            self._code,
+            code,
             trailers if code_in(trailers) is not None else self._head,
             self._binding.pool,
             instance=self._asked.path.decode("latin-1"),
             request_id=self._id.decode("latin-1"),
         )
-        if self._form is not None and self.head_sent:
+        if self._form is not None and self.status:
             self._stream.send_data(self._form.fail(problem.body))
         else:
             self._send_whole(problem.status, problem.headers, problem.body)
 
     def _send_whole(self, status: int, content: Headers, body: bytes) -> None:
+        self.status = status
         head = reply_head(self._head, [*content, (b"content-length", b"%d" % len(body))])
-        self._stream.send_head(status, head, body, sized=True, ends=False)
+        self._stream.send_head(status, head, body, sized=True)
 
     def break_off(self, error: GatewayError) -> None:
         """Ends a response whose head has been sent."""

@@ -247,6 +247,6 @@ class LocalCall:
             self._timer.cancel()
 
     def _account(self, code: Code, status: int, reason: str) -> None:
-        self._calls.count(self._arrival.path, code.name)
+        self._calls.count(self._arrival.path, code.name, answered=True)
         detail = f"grpc-status {code.name}" if code else ""
         self._arrival.close(status, reason, detail)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.filters.filter import Call
-from siger_gateway.grpc.status import outcome, to_http
+from siger_gateway.grpc.status import Code, outcome
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Request, Response
 from siger_gateway.http.timeouts import TimeoutQueue
@@ -62,6 +62,7 @@ class TranscodedExchange(GrpcExchange):
             started=started,
             call=call,
         )
+        self._code, self._head, self._timeout = Code.OK, [], None  # it may end before it starts
         self.asked = asked
         self._call_path = request.path
         self._reply = reply
@@ -79,7 +80,7 @@ class TranscodedExchange(GrpcExchange):
             self.give_up(error)
 
     def _finish(self, trailers: Headers) -> None:
-        self._reply.settle(outcome(self._status, self._head, trailers))
+        self._reply.settle(outcome(self._status, self._head, trailers), trailers)
         super()._finish(trailers)
 
     # Failures.
@@ -90,7 +91,7 @@ class TranscodedExchange(GrpcExchange):
         :param detail: for the log only.
         """
         self._abandon()
-        if self._reply.head_sent:
+        if self._reply.status:
             self._account(self._status, error.reason, detail)
             self._reply.break_off(error)
         else:
@@ -117,10 +118,8 @@ class TranscodedExchange(GrpcExchange):
     # Phase: account.
 
     def _account(self, status: int, reason: str, detail: str) -> None:
-        if not reason and not self._reply.head_sent:
-            status = to_http(self._code)
         self._request = self.asked  # nothing but accounts and problems come after this
-        super()._account(status, reason, detail)
+        super()._account(self._reply.status or status, reason, detail)
 
     def _called(self) -> bytes:
         return self._call_path

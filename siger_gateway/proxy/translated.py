@@ -91,6 +91,9 @@ class TranslatedStream:
     def resume_reading(self) -> None:
         self._stream.resume_reading()
 
+    def carry_messages(self) -> None:
+        """Nothing: what has to be translated is one request, not a stream."""
+
     def limit_body(self, limit: int) -> None:
         self._stream.limit_body(limit)
 

@@ -38,6 +38,7 @@ MAX_JOB_TYPES: Final = 100
 
 MAX_GRPC_METHODS: Final = 500
 """The same for methods of gRPC."""
+_OTHER_METHOD: Final = ("other", "other")
 
 
 class Histogram:
@@ -93,16 +94,19 @@ class GrpcCalls:
         self.counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._names: dict[bytes, tuple[str, str]] = {}
 
-    def count(self, path: bytes, code: str) -> None:
-        """A call of ``path``, ``/package.Service/Method``, has ended with the code of this name."""
+    def count(self, path: bytes, code: str, *, answered: bool) -> None:
+        """A call of ``path``, ``/package.Service/Method``, has ended with the code of this name.
+
+        :param answered: by a service, not by the gateway in its place.
+        """
         names = self._names.get(path)
         if names is None:
-            names = self._learn(path, code)
+            names = self._learn(path, code) if answered else _OTHER_METHOD
         self.counts[names[0], names[1], code] += 1
 
     def _learn(self, path: bytes, code: str) -> tuple[str, str]:
         if code == "UNIMPLEMENTED" or len(self._names) >= MAX_GRPC_METHODS:
-            return ("other", "other")
+            return _OTHER_METHOD
         service, _, method = path[1:].decode("latin-1").rpartition("/")
         names = self._names[path] = (service, method)
         return names

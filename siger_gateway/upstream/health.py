@@ -21,7 +21,8 @@ from siger_gateway.config.schema import HealthCheckConfig
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import Response
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http2.client import ClientConnection, ClientStream
+from siger_gateway.http2.client import ClientConnection
+from siger_gateway.http2.client_stream import ClientStream
 from siger_gateway.upstream.pool import Pool
 from siger_gateway.upstream.stream_pool import StreamPool
 

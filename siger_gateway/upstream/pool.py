@@ -14,7 +14,7 @@ from typing import Protocol
 
 from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http1.client import UpstreamConnection
-from siger_gateway.http2.client import ClientStream
+from siger_gateway.http2.client_stream import ClientStream
 from siger_gateway.tls.client import ClientTls
 from siger_gateway.upstream.dial import Dialer, why_not
 

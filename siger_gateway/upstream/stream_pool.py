@@ -12,7 +12,8 @@ import asyncio
 import logging
 
 from siger_gateway.config.schema import PoolConfig
-from siger_gateway.http2.client import MAX_STREAMS, ClientConnection, ClientStream
+from siger_gateway.http2.client import MAX_STREAMS, ClientConnection
+from siger_gateway.http2.client_stream import ClientStream
 from siger_gateway.tls.client import ClientTls
 from siger_gateway.upstream.dial import Dialer, why_not
 from siger_gateway.upstream.pool import Waiter

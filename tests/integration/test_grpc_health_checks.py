@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
+import grpc
 import pytest
-from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from siger_gateway.config.schema import HealthCheckConfig, PoolConfig
@@ -18,40 +20,44 @@ WHOLE = HealthCheckConfig(type="grpc")
 PART = HealthCheckConfig(type="grpc", service="dante.Users")
 
 
+@dataclass
+class Asked:
+    """A server, and what it says of itself."""
+
+    server: grpc.Server
+    says: health.HealthServicer
+    port: int
+
+    async def check(self, config: HealthCheckConfig) -> str | None:
+        return await check(StreamPool("127.0.0.1", self.port, PoolConfig(), None), config)
+
+
 @pytest.fixture
-async def servicer() -> AsyncIterator[tuple[health.aio.HealthServicer, StreamPool, aio.Server]]:
-    server = aio.server()
-    servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+def asked() -> Iterator[Asked]:
+    # Threads, not grpc.aio: its poller does not outlive the event loop of a test well.
+    server = grpc.server(ThreadPoolExecutor(2))
+    says = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(says, server)
     port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield servicer, StreamPool("127.0.0.1", port, PoolConfig(), None), server
-    await server.stop(None)
+    server.start()
+    yield Asked(server, says, port)
+    server.stop(None).wait()
 
 
-async def test_a_server_is_well_when_it_says_that_it_is_serving(
-    servicer: tuple[health.aio.HealthServicer, StreamPool, aio.Server],
-) -> None:
-    said, pool, _ = servicer
-    await said.set("", SERVING)
-    assert await check(pool, WHOLE) is None
-    await said.set("", NOT_SERVING)
-    assert await check(pool, WHOLE) == "not serving"
+async def test_a_server_is_well_when_it_says_that_it_is_serving(asked: Asked) -> None:
+    asked.says.set("", SERVING)
+    assert await asked.check(WHOLE) is None
+    asked.says.set("", NOT_SERVING)
+    assert await asked.check(WHOLE) == "not serving"
 
 
-async def test_one_service_of_a_server_can_be_asked_for(
-    servicer: tuple[health.aio.HealthServicer, StreamPool, aio.Server],
-) -> None:
-    said, pool, _ = servicer
-    await said.set("", SERVING)
-    assert await check(pool, PART) == "grpc-status 5"
-    await said.set("dante.Users", SERVING)
-    assert await check(pool, PART) is None
+async def test_one_service_of_a_server_can_be_asked_for(asked: Asked) -> None:
+    asked.says.set("", SERVING)
+    assert await asked.check(PART) == "grpc-status 5"
+    asked.says.set("dante.Users", SERVING)
+    assert await asked.check(PART) is None
 
 
-async def test_a_server_that_has_gone_is_not_well(
-    servicer: tuple[health.aio.HealthServicer, StreamPool, aio.Server],
-) -> None:
-    _, pool, server = servicer
-    await server.stop(None)
-    assert await check(pool, WHOLE) is not None
+async def test_a_server_that_has_gone_is_not_well(asked: Asked) -> None:
+    asked.server.stop(None).wait()
+    assert await asked.check(WHOLE) is not None

@@ -282,7 +282,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         ("port: [\n", ":2:1: not valid YAML"),
         ("prot: 1\n", ':1:1: prot: unknown key; did you mean "port"?'),
         ("limits: {body: lots}\n", ":1:16: limits.body: expected a size"),
-        ("grpc: {port: 1}\n", ":1:1: grpc: not supported yet"),
+        ("tracing: {sample: 1}\n", ":1:1: tracing: not supported yet"),
         ("tls: {cert: c, key: k}\n", ":1:13: tls.cert: c: there is no such file"),
     ],
 )

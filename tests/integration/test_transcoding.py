@@ -17,11 +17,12 @@ import pytest
 import pytest_asyncio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, ResponseReceived, StreamEnded
+from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 
+from siger_gateway.grpc.framing import frame
 from tests.descriptors import described, library
 from tests.library_server import Library
-from tests.running import BOUND, Answer, Client, RunningGateway
+from tests.running import BOUND, Answer, Client, RunningGateway, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,11 +45,23 @@ services:
     endpoints: ["127.0.0.1:{closed}"]
     protocol: h2c
     transcode: {{descriptors: {file}}}
+  breaking:
+    endpoints: ["127.0.0.1:{breaking}"]
+    protocol: h2c
+    transcode: {{descriptors: {file}}}
 routes:
+  - name: breaking
+    match: {{path_prefix: /breaking}}
+    service: breaking
+    strip_prefix: /breaking
+  - name: dressed
+    match: {{path_prefix: /dressed}}
+    service: library
+    strip_prefix: /dressed
+    security_headers: true
   - name: library
     match: {{path_prefix: /}}
     service: library
-    timeout: 5s
     stream_idle_timeout: 2s
   - {{name: plain, match: {{path_prefix: /plain}}, service: plain, strip_prefix: /plain}}
   - {{name: gone, match: {{path_prefix: /gone}}, service: gone, strip_prefix: /gone}}
@@ -84,12 +97,36 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen: connections are refused
         closed = unused.getsockname()[1]
-        config = CONFIG.format(port=served.port, file=file, closed=closed)
+        breaking = await asyncio.start_server(break_off, "127.0.0.1", 0)
+        config = CONFIG.format(
+            port=served.port,
+            file=file,
+            closed=closed,
+            breaking=breaking.sockets[0].getsockname()[1],
+        )
         gateway = RunningGateway(folder, config)
         await gateway.start()
         yield World(served, gateway, file)
         await gateway.stop()
+        breaking.close()
     await served.server.stop(None)
+
+
+async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A service that goes away after the first message of its answer, and a part of the next."""
+    connection = H2Connection(H2Configuration(client_side=False))
+    connection.initiate_connection()
+    while data := await reader.read(65536):
+        for event in connection.receive_data(data):
+            if isinstance(event, RequestReceived):
+                head = [(":status", "200"), ("content-type", "application/grpc")]
+                connection.send_headers(event.stream_id, head)
+                connection.send_data(event.stream_id, frame(b"\x12\x01a") + b"\x00\x00")
+                writer.write(connection.data_to_send())
+                await writer.drain()
+                writer.close()
+                return
+        writer.write(connection.data_to_send())
 
 
 def problem(answer: Answer) -> tuple[int, str]:
@@ -184,6 +221,12 @@ async def test_a_prefix_is_stripped_before_methods_are_looked_for(world: World) 
     assert whole.json == {"books": [], "next_page_token": "more"}
 
 
+async def test_filters_of_the_route_add_to_every_answer(world: World) -> None:
+    for name in ("emma", "missing", "emma?colour=red"):
+        answer = await world.get(f"/dressed/v1/books/{name}")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 async def test_responses_that_are_compressed_are_unpacked(world: World) -> None:
     assert (await world.get("/v1/books/zipped")).json["title"] == "é" * 2000
 
@@ -206,7 +249,7 @@ async def test_calls_are_counted_by_method_and_logged_as_they_were_asked(world: 
         "/v1/books/missing:cancel",
         404,
     )
-    assert line["service"] == "library"
+    assert (line["service"], line["bytes_out"]) == ("library", len(answer.body))
 
 
 async def test_connections_of_clients_are_kept(world: World) -> None:
@@ -248,11 +291,11 @@ async def test_a_path_of_other_methods_is_405_and_says_which(world: World) -> No
 
 
 async def test_every_bad_field_is_named(world: World) -> None:
-    body = {"titel": "x", "size": "many", "author": {"born": 1.5}}
+    body = {"subtitle": "x", "size": "many", "author": {"born": 1.5}}
     answer = await world.send("POST /v1/shelves/7/books", body)
     assert problem(answer) == (422, "invalid_fields")
     assert answer.json["errors"] == [
-        {"field": "book.titel", "detail": "is not a known field"},
+        {"field": "book.subtitle", "detail": "is not a known field"},
         {"field": "book.size", "detail": "must be an integer of 64 bits"},
         {"field": "book.author.born", "detail": "must be an integer of 32 bits"},
     ]
@@ -307,6 +350,13 @@ async def test_a_service_that_is_down_is_502(world: World) -> None:
     assert problem(answer) == (502, "connect_refused")
     assert answer.json["instance"] == "/gone/v1/books/emma"
     assert "connection_refused" in answer.headers["proxy-status"]
+
+
+async def test_a_service_that_breaks_off_is_502(world: World) -> None:
+    answer = await world.get("/breaking/v1/books/emma")
+    assert problem(answer) == (502, "upstream_reset")
+    line = await world.gateway.access(answer.headers["x-request-id"])
+    assert (line["status"], line["reason"]) == (502, "upstream_reset")
 
 
 async def test_a_service_that_takes_too_long_is_504(world: World) -> None:
@@ -399,6 +449,34 @@ async def test_a_stream_that_fails_later_ends_with_the_problem(world: World, acc
         document = json.loads(last)["error"]
     assert (answer.status, document["reason"]) == (200, "grpc_data_loss")
     assert document["detail"] == "the roof is gone"
+
+
+async def test_a_client_that_does_not_read_stops_the_service(world: World) -> None:
+    count, seen = 1000, -1
+    world.library.produced = 0
+
+    async def stands_still() -> bool:
+        nonlocal seen
+        before, seen = seen, world.library.produced
+        await asyncio.sleep(0.2)
+        return 0 < before == seen == world.library.produced
+
+    async with world.gateway.connect() as client:
+        await watch(client, {"shelf": "large", "pageSize": count})
+        await eventually(stands_still)
+        assert world.library.produced < count
+        assert (await client.head())[0] == 200
+        lines = 0
+        while piece := await chunk(client):
+            lines += piece.count(b"\n")
+    assert lines == count
+
+
+async def test_a_stream_that_breaks_off_ends_with_the_problem(world: World) -> None:
+    answer = await world.send("POST /breaking/library.v1.Library/WatchBooks", {})
+    first, last = answer.body.splitlines()
+    assert (answer.status, json.loads(first)) == (200, {"title": "a"})
+    assert json.loads(last)["error"]["reason"] == "upstream_reset"
 
 
 async def test_a_stream_that_falls_silent_ends_with_the_problem(world: World) -> None:

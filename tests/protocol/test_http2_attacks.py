@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from siger_gateway.http2.connection import OPENED_WINDOW, WRITE_HIGH_WATER
+from siger_gateway.http2.connection import WRITE_HIGH_WATER
 from siger_gateway.http2.faults import ENHANCE_YOUR_CALM
 from siger_gateway.http2.flood import EMPTY, NOISE, RESETS, WINDOWS
 from siger_gateway.http2.frames import (
@@ -26,6 +26,7 @@ from siger_gateway.http2.frames import (
     SETTINGS,
 )
 from siger_gateway.http2.server import MAX_STREAMS
+from siger_gateway.http2.stream import OPENED_WINDOW
 from tests.protocol.http2_peer import (
     HELLO,
     block,

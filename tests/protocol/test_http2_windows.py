@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from siger_gateway.http2.connection import CONNECTION_WINDOW, OPENED_WINDOW, STREAM_WINDOW
+from siger_gateway.http2.connection import CONNECTION_WINDOW
 from siger_gateway.http2.frames import DATA
+from siger_gateway.http2.stream import OPENED_WINDOW, STREAM_WINDOW
 from tests.protocol.http2_peer import (
     HELLO,
     Log,

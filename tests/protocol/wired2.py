@@ -20,7 +20,8 @@ from siger_gateway.http.timeouts import TimeoutQueue
 from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.http1.request_parser import RequestParser
 from siger_gateway.http1.server import DownstreamConnection
-from siger_gateway.http2.client import ClientConnection, ClientStream
+from siger_gateway.http2.client import ClientConnection
+from siger_gateway.http2.client_stream import ClientStream
 from siger_gateway.http2.connection import Connection
 from siger_gateway.http2.server import ServerConnection
 from siger_gateway.listener.listener import Listener

@@ -75,8 +75,9 @@ def respond(reply: JsonReply, *pieces: bytes, code: Code = Code.OK) -> None:
     reply.send_head(200, list(GRPC), b"", sized=False)
     for piece in pieces:
         reply.send_data(piece)
-    reply.settle(code)
-    reply.send_end([(b"grpc-status", b"%d" % code), (b"grpc-message", b"why")])
+    trailers = [(b"grpc-status", b"%d" % code), (b"grpc-message", b"why")]
+    reply.settle(code, trailers)
+    reply.send_end(trailers)
 
 
 @given(st.lists(st.integers(1, 9), max_size=5))
@@ -95,9 +96,9 @@ def test_nothing_is_sent_before_the_call_has_succeeded() -> None:
     reply, wire = begun(streaming=False)
     reply.send_head(200, list(GRPC), frame(book("Emma")), sized=False)
     assert wire.sent == []
-    reply.settle(Code.ABORTED)
-    reply.send_end([(b"grpc-status", b"10"), (b"grpc-message", b"no")])
+    reply.settle(Code.ABORTED, [(b"grpc-status", b"10"), (b"grpc-message", b"no")])
     status, headers, _ = wire.sent[0]
+    assert reply.status == status
     assert (status, headers[b"content-type"]) == (409, b"application/problem+json")
     assert headers[b"content-length"] == b"%d" % len(wire.body)
     assert headers[b"x-cost"] == b"3"
@@ -109,7 +110,7 @@ def test_a_head_that_is_the_end_may_say_what_went_wrong() -> None:
     reply, wire = begun(streaming=False)
     head = [*GRPC, (b"grpc-status", b"5"), (b"grpc-message", b"none")]
     reply.send_head(200, head, b"", sized=False, ends=True)
-    reply.settle(Code.NOT_FOUND)
+    reply.settle(Code.NOT_FOUND, [])
     reply.send_end([])
     status, headers, _ = wire.sent[0]
     assert (status, headers.keys() & {b"grpc-status", b"grpc-message"}) == (404, set())
@@ -149,7 +150,7 @@ def test_compressed_messages_are_unpacked() -> None:
     packed = gzip.compress(book("Emma"))
     head = [*GRPC, (b"grpc-encoding", b"gzip")]
     reply.send_head(200, head, struct.pack(">BI", 1, len(packed)) + packed, sized=False)
-    reply.settle(Code.OK)
+    reply.settle(Code.OK, OK)
     reply.send_end(OK)
     assert wire.body == b'{"title":"Emma"}'
     assert b"grpc-encoding" not in wire.sent[0][1]
@@ -165,7 +166,7 @@ def test_a_response_that_is_not_of_grpc_passes_as_it_is() -> None:
     reply, wire = begun(streaming=False)
     reply.send_head(503, [(b"content-type", b"text/html")], b"<p>", sized=False)
     reply.send_data(b"busy")
-    reply.settle(Code.UNAVAILABLE)
+    reply.settle(Code.UNAVAILABLE, [])
     reply.send_end([])
     assert wire.sent == [(503, {b"content-type": b"text/html"}, False), b"<p>", b"busy", "end"]
 
@@ -177,7 +178,7 @@ def test_the_head_of_a_stream_waits_for_its_first_message() -> None:
     reply.send_data(frame(book("a")) + frame(book("b")))
     head = {b"x-cost": b"3", b"content-type": b"application/x-ndjson"}
     assert wire.sent == [(200, head, False), b'{"title":"a"}\n{"title":"b"}\n']
-    reply.settle(Code.OK)
+    reply.settle(Code.OK, OK)
     reply.send_end(OK)
     assert wire.sent[2:] == ["end"]
 

@@ -10,7 +10,8 @@ import pytest
 
 from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http.message import Response
-from siger_gateway.http2.client import ClientConnection, ClientStream
+from siger_gateway.http2.client import ClientConnection
+from siger_gateway.http2.client_stream import ClientStream
 from siger_gateway.upstream.pool import AnyConnection
 from siger_gateway.upstream.stream_pool import StreamPool
 from tests.protocol.http2_peer import SETTINGS_ACK, Log, goaway, head, reset, settings
