@@ -295,6 +295,8 @@ BAD: list[tuple[str, str, int, str, str]] = [
     ("own endpoint", match("path: /health/ready"), 2, "routes[0].match.path", "gateway itself"),
     ("own endpoint as a prefix", match("path_prefix: /metrics"),
      2, "routes[0].match.path_prefix", "/metrics is an endpoint"),
+    ("own service of gRPC", match("path_prefix: /siger.jobs.v1.Jobs"),
+     2, "routes[0].match.path_prefix", "gateway itself"),
     ("below an own endpoint", match("path: '/api/v1/jobs/{id}'"),
      2, "routes[0].match.path", "/api/v1/jobs is an endpoint"),
     ("below /services", "expose_services: [users]\n" + match("path_prefix: /services/users"),

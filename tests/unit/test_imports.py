@@ -41,6 +41,10 @@ def test_the_gateway_starts_without_token_and_certificate_libraries() -> None:
     assert modules_after(IMPORT_GATEWAY).isdisjoint({"jwt", "cryptography", "pycurl"})
 
 
+def test_the_gateway_starts_without_protobuf() -> None:
+    assert not [name for name in modules_after(IMPORT_GATEWAY) if name.startswith("google")]
+
+
 def test_looking_at_the_configuration_takes_no_gateway() -> None:
     loaded = modules_after("import siger_gateway.cli")
     assert loaded.isdisjoint({"siger_gateway.gateway", "nats", "tornado.web", "consul.base"})

@@ -242,6 +242,7 @@ def origins(config: Config, **catalog: list[str]) -> tuple[list[str], list[tuple
         *("path_prefix=/api/v1/jobs", "path_prefix=/api/v1/jobs/x", "path=/api/v1/jobs"),
         *("path=/api/v1/jobs/{id}", "path=/api/v1/{x}", "path=/api/{b}/{c}/{d}"),
         *("path_prefix=/services/users", "path=/services/users"),
+        *("path_prefix=/grpc.health.v1.Health", "path=/siger.jobs.v1.Jobs/{method}"),
     ],
 )
 def test_a_tag_never_takes_an_endpoint_of_the_gateway(path: str) -> None:

@@ -112,11 +112,15 @@ class Own:
         return None
 
     def _declaring(self, symbol: str) -> Any:
+        pool = descriptor_pool.Default()
         try:
-            file = descriptor_pool.Default().FindFileContainingSymbol(symbol)
+            name = pool.FindFileContainingSymbol(symbol).name
         except KeyError:
-            return None
-        return self._files.get(file.name)  # others have put files into the pool too
+            try:  # some implementations of the pool do not take methods for symbols
+                name = pool.FindMethodByName(symbol).containing_service.file.name
+            except KeyError:
+                return None
+        return self._files.get(name)  # others have put files into the pool too
 
     def _described(self, file: Any) -> Message | None:
         """A file with all that it imports, each after what it needs."""
