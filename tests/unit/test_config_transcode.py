@@ -72,9 +72,9 @@ def test_a_file_that_cannot_be_used_is_named_with_its_key(
 
 def test_a_service_that_is_not_described_is_named_with_those_that_are(folder: Path) -> None:
     path = folder / "good.pb"
-    text = f"      descriptors: {path}\n      services: [library.v1.Librray]"
+    text = f"      descriptors: {path}\n      services: [library.v1.Librari]"
     assert problem(text) == (
-        f"7 services.s.transcode.services: {path}: there is no service 'library.v1.Librray'; "
+        f"7 services.s.transcode.services: {path}: there is no service 'library.v1.Librari'; "
         "there are: library.v1.Library"
     )
 
