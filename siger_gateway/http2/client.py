@@ -11,6 +11,8 @@ of a GOAWAY, and streams refused (RFC 9113 section 8.7). Its exchange hears ``st
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, cast
 
 from siger_gateway.http.headers import Headers
@@ -132,6 +134,11 @@ class ClientStream(Stream):
                 break
         if upgrade is None:
             head = request_head(method, target, client.scheme, authority, headers)
+        elif client.is_new:  # whether it takes upgrades is not known yet (RFC 8441 section 3)
+            client.begin_later[self] = partial(
+                self.begin, consumer, method, target, headers, content_length, upgrade
+            )
+            return
         elif client.takes_upgrades and upgrade.lower() == WEBSOCKET:
             head = upgrade_head(target, client.scheme, authority, headers)
             self._upgrade = dict(headers).get(b"sec-websocket-key", b"")
@@ -178,6 +185,7 @@ class ClientStream(Stream):
         """Gives the stream up, without a word to the consumer."""
         self._consumer = None
         client = self._client
+        client.begin_later.pop(self, None)
         if client.streams.get(self.id) is self:
             client.forget_reset(self.id, CANCEL)
             client.ask()
@@ -326,11 +334,18 @@ class ClientConnection(Connection):
         self.idle_since = now
         self.takes_upgrades = False
         """The service knows the extended CONNECT."""
+        self.begin_later: dict[ClientStream, Callable[[], None]] = {}
+        """Those that have to know whether it does."""
         self._asked_since = 0.0  # PING, whether it is still there
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "leaving" if self.leaving else "open"
         return f"<ClientConnection {state} streams={len(self.streams)}>"
+
+    @property
+    def is_new(self) -> bool:
+        """The service has not sent its SETTINGS yet."""
+        return not self._settings_seen
 
     @property
     def room(self) -> int:
@@ -380,7 +395,9 @@ class ClientConnection(Connection):
             self.closed = True
             self._owner.forget(self)
         streams = list(self.streams.values())
+        streams += self.begin_later
         self.streams.clear()
+        self.begin_later.clear()
         self.turns.clear()
         for stream in streams:
             stream.on_lost(detail)
@@ -439,6 +456,13 @@ class ClientConnection(Connection):
         if stream_id >= self._next or not stream_id & 1:
             raise ConnectionFault(PROTOCOL_ERROR, "a frame for a stream that is not open")
 
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        super()._on_settings(flags, stream_id, payload)
+        if self.begin_later and not self.is_new:
+            later, self.begin_later = self.begin_later, {}
+            for begin in later.values():
+                begin()
+
     def on_setting(self, identifier: int, value: int) -> None:
         if identifier == frames.MAX_CONCURRENT_STREAMS:
             grown = value > self._limit
@@ -478,8 +502,9 @@ class ClientConnection(Connection):
         self.transport.close()
         self.closed = True
         self._owner.forget(self)
-        streams = list(self.streams.values())
+        streams = [*self.streams.values(), *self.begin_later]
         self.streams.clear()
+        self.begin_later.clear()
         self.turns.clear()
         for stream in streams:
             cast(ClientStream, stream)._tell_lost("upstream_protocol", fault.detail)
