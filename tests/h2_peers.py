@@ -93,16 +93,15 @@ class H2Stream:
     async def send(self, data: bytes, *, end: bool = False) -> None:
         """As fast as the windows allow."""
         connection = self._peer.connection
+        if end and not data:
+            connection.end_stream(self.id)
+            await self._peer.flush()
         while data:
             await self._until(lambda: connection.local_flow_control_window(self.id) > 0)
             room = connection.local_flow_control_window(self.id)
             piece = data[: min(room, connection.max_outbound_frame_size)]
             data = data[len(piece) :]
             connection.send_data(self.id, piece, end_stream=end and not data)
-            await self._peer.flush()
-        if end and not self._peer.is_closed(self.id):
-            with contextlib.suppress(ProtocolError):
-                connection.end_stream(self.id)
             await self._peer.flush()
 
     async def give_up(self) -> None:
@@ -141,9 +140,6 @@ class H2Peer:
     async def news(self) -> None:
         self._news.clear()
         await self._news.wait()
-
-    def is_closed(self, stream_id: int) -> bool:
-        return self.streams[stream_id].reset is not None
 
     async def flush(self) -> None:
         self._writer.write(self.connection.data_to_send())
