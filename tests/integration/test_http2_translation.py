@@ -344,9 +344,10 @@ async def test_a_response_of_http11_that_ends_with_its_connection(
 
 
 async def test_a_client_of_http2_that_gives_up_is_noticed(before_http1: BeforeHttp1) -> None:
-    gone = asyncio.Event()
+    asked, gone = asyncio.Event(), asyncio.Event()
 
     async def script(upstream: Upstream, served: Served) -> None:
+        asked.set()
         await served.reader.read()
         gone.set()
         raise EOFError
@@ -354,7 +355,7 @@ async def test_a_client_of_http2_that_gives_up_is_noticed(before_http1: BeforeHt
     gateway = await before_http1(script)
     async with h2_client(gateway.port) as client:
         stream = await client.ask("GET", "/")
-        await eventually(lambda: gateway.in_flight(1))
+        await asyncio.wait_for(asked.wait(), BOUND)
         await stream.give_up()
         await asyncio.wait_for(gone.wait(), BOUND)
     await eventually(lambda: gateway.in_flight(0))
