@@ -78,6 +78,7 @@ bench: $(BENCH_STAMP) compiled ## Siger beside its peers, under every workload: 
 	@$(PY) tests/install_servers.py
 	@$(PY) -m benchmarks.compare $(BENCH_ARGS)
 	@$(PY) -m benchmarks.jobs
+	@$(PY) -m benchmarks.grpc
 	@$(PY) -m benchmarks.growth
 	@$(PY) -m benchmarks.report
 

@@ -393,7 +393,7 @@ def test_a_response_may_be_one_field() -> None:
     assert told(special, book()) == ""
 
 
-@pytest.mark.parametrize("message", [b"\xff", b"\x0a\x05a", gzip.compress(b"a")])
+@pytest.mark.parametrize("message", [b"\xff", b"\x0a\x05a", gzip.compress(b"a", mtime=0)])
 def test_what_is_no_message_is_the_services_fault(message: bytes) -> None:
     with pytest.raises(GatewayError) as caught:
         matched(b"GET", b"/v1/books/1").binding.response_json(message)
