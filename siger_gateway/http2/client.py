@@ -40,6 +40,11 @@ TRUST: Final = 100.0
 the gateway with it."""
 ANSWER: Final = 3.0
 """Seconds in which a service on whose connection something took too long has to answer a PING."""
+PING_PAUSE: Final = 300.0
+"""Seconds after an answer in which it is not asked again: servers of gRPC end a connection on which
+they are asked three times sooner than that (grpc.http2.min_ping_interval_without_data_ms)."""
+
+_QUESTION: Final = b"sigerask"
 
 
 class StreamOwner(Protocol):
@@ -74,6 +79,8 @@ class ClientConnection(Connection):
         self.takes_upgrades = False
         """The service knows the extended CONNECT."""
         self._asked_since = 0.0  # PING, whether it is still there
+        self._not_before = 0.0  # is it asked again
+        self._heard_at = now
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "leaving" if self.leaving else "open"
@@ -159,12 +166,17 @@ class ClientConnection(Connection):
         if self.transport is not None:
             self.transport.abort()
 
-    def ask(self) -> None:
-        """A stream has been given up. If that was because nothing comes any more, the others on
-        the connection, and those to come, must not wait in vain for it."""
-        if not self._asked_since and not self.ending:
+    def ask(self, began: float) -> None:
+        """A stream that began at ``began`` has been given up. If that was because nothing comes any
+        more, the others on the connection, and those to come, must not wait in vain for it."""
+        silent = self._heard_at <= began and self.now - began >= 1
+        if silent and not (self._asked_since or self.ending) and self.now >= self._not_before:
             self._asked_since = self.now
-            self.write(frames.ping(b"sigerask"))
+            self.write(frames.ping(_QUESTION))
+
+    def on_ping_ack(self, opaque: bytes) -> None:
+        if opaque == _QUESTION:
+            self._not_before = self.now + PING_PAUSE
 
     def check(self, now: float) -> None:
         """Once a second: closes the connection if the service does not answer."""
@@ -176,6 +188,7 @@ class ClientConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         self._asked_since = 0.0
+        self._heard_at = self.now
         super().data_received(data)
 
     def _on_block(self, stream_id: int, block: bytes, ends: bool) -> None:

@@ -27,6 +27,7 @@ class ClientStream(Stream):
     """One exchange's part of a connection; from ``begin`` on it has an id."""
 
     __slots__ = (
+        "_began",
         "_client",
         "_consumer",
         "_declared",
@@ -43,6 +44,7 @@ class ClientStream(Stream):
     def __init__(self, client: ClientConnection) -> None:
         super().__init__(client, 0)
         self._client = client
+        self._began = client.now
         self._consumer: ResponseConsumer | None = None
         self._method = b""
         self._response: Response | None = None
@@ -124,7 +126,7 @@ class ClientStream(Stream):
         client = self._client
         if client.streams.get(self.id) is self:
             client.forget_reset(self.id, CANCEL)
-            client.ask()
+            client.ask(self._began)
 
     # Of the connection.
 

@@ -12,6 +12,7 @@ from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http.message import Response
 from siger_gateway.http2.client import ClientConnection
 from siger_gateway.http2.client_stream import ClientStream
+from siger_gateway.http2.frames import ping_ack
 from siger_gateway.upstream.pool import AnyConnection
 from siger_gateway.upstream.stream_pool import StreamPool
 from tests.protocol.http2_peer import SETTINGS_ACK, Log, goaway, head, reset, settings
@@ -326,6 +327,27 @@ async def test_idle_connections_are_closed_and_silent_ones_are_asked() -> None:
     owner.close_stale(now + 1004)
     assert connection.closed, "no answer: whoever is on it must not wait in vain"
     assert other.lost == ["upstream_reset"]
+
+
+async def test_a_service_that_has_answered_is_not_asked_again_for_five_minutes() -> None:
+    # Those of gRPC take more for an attack, and end the connection with all calls on it.
+    owner = pool()
+    those = await callers(owner, 3)
+    connection = await owner.let_in()
+    transport = owner.opened[0][1]
+    now = asyncio.get_running_loop().time()
+    asked = []
+    for seconds, one in zip((10, 200, 311), those, strict=True):
+        owner.close_stale(now + seconds)
+        transport.take()
+        assert one.stream is not None
+        one.stream._began = connection.now - 5
+        one.stream.abort()
+        said = transport.take()
+        asked.append(b"sigerask" in said)
+        if asked[-1]:
+            connection.data_received(ping_ack(b"sigerask"))
+    assert asked == [True, False, True]
 
 
 async def test_a_connection_without_streams_is_closed_when_it_has_idled() -> None:
