@@ -1,4 +1,4 @@
-"""Siger, an API gateway: one process, one event loop, REST to services and to a job queue.
+"""Siger, an API gateway: one process, one event loop, REST and gRPC to services and to a job queue.
 
 The words of this code base, used in the same sense everywhere (they are Envoy's and HTTP's):
 
@@ -9,7 +9,8 @@ route           a rule that matches requests by path, host, method and header fi
                 what becomes of them
 cluster         the service behind a route: its endpoints, and how one of them is chosen
 endpoint        one address of a cluster, with its own connections and counters
-exchange        one request and its response passing through the gateway
+exchange        one request and its response passing through the gateway: in HTTP/2 a *stream*, in
+                gRPC a *call*
 phase           one step of an exchange: parse head, match route, filters, select endpoint, acquire
                 connection, send head, relay body, relay response, release, account
 local reply     a response that the gateway itself wrote, usually an error; it carries a *reason*
