@@ -12,6 +12,7 @@ Messages are not looked at. Local replies are trailers-only answers (``reply``).
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Final
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc import deadline
@@ -22,7 +23,7 @@ from siger_gateway.proxy.exchange import OUTCOMES, Exchange
 from siger_gateway.proxy.retry import GRPC_CAUSES
 from siger_gateway.upstream.pool import AnyConnection
 
-TIMEOUT = b"grpc-timeout"
+TIMEOUT: Final = b"grpc-timeout"
 
 
 class GrpcExchange(Exchange):
