@@ -66,7 +66,8 @@ class AccessLog:
         view = memoryview(_C1.sub(_escaped, lines) if C1_BEGINS in lines else lines)
         try:
             while view:
-                view = view[os.write(self._fd, view) :]
+                written = os.write(self._fd, view)  # not in the slice: mypyc would write twice
+                view = view[written:]
         except OSError as error:
             logging.getLogger(__name__).error(
                 "access log lost lines", extra={"fields": {"error": str(error)}}
