@@ -426,11 +426,13 @@ class Connection(asyncio.Protocol):
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         opaque = frames.read_ping(stream_id, payload)
-        self._spend_noise()
         if flags & frames.ACK:
+            self._spend_noise()
             self.on_ping_ack(opaque)
-        else:
+        elif self.budgets.windows.take(self.now):
             self.write(frames.ping_ack(opaque))
+        else:
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "too many PING")
 
     def on_ping_ack(self, opaque: bytes) -> None:
         """The answer to one of ours, perhaps."""

@@ -61,7 +61,7 @@ RESETS_EACH = {
     "PRIORITY on itself": lambda stream: get(stream, b"/wait") + priority(stream, stream),
 }
 FRAMES_EACH = {
-    "PING": (NOISE, frame(PING, 0, 0, bytes(8))),
+    "PING": (WINDOWS, frame(PING, 0, 0, bytes(8))),
     "acknowledged PINGs": (NOISE, frame(PING, ACK, 0, bytes(8))),
     "SETTINGS": (NOISE, settings()),
     "acknowledged SETTINGS": (NOISE, frame(SETTINGS, ACK, 0)),
@@ -132,6 +132,32 @@ async def test_frames_that_ask_for_nothing_end_the_connection(attack: str) -> No
         client.feed(one)
         if number < burst - 20:
             assert not client.transport.half_closed, f"after {number} of them"
+    check_calmed(wired, client)
+
+
+async def test_a_client_may_ping_for_each_answer_that_it_gets() -> None:
+    """As gRPC in Go and Java does, to find out how large its windows should be; with the windows
+    that are due, too."""
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO)
+    for stream in range(1, 8001, 2):
+        windows = window(0, 2) + window(stream, 2)
+        client.send(get(stream), windows + frame(PING, 0, 0, bytes(8)))
+    log = client.read()
+    assert not log.goaways
+    assert len(log.pongs) == 4000
+    client.lose()
+
+
+async def test_settings_that_say_the_same_thousands_of_times_end_the_connection() -> None:
+    """CVE-2020-11080: each would be applied to every stream."""
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO, *[get(stream, b"/wait") for stream in range(1, 201, 2)])
+    client.send(settings(*[(4, 100), (4, 200)] * 16))
+    assert not client.transport.ended
+    client.send(settings(*[(4, 100), (4, 200)] * 17))
     check_calmed(wired, client)
 
 
@@ -249,9 +275,9 @@ async def test_a_service_that_floods_is_bounded_too() -> None:
     client = wired.client()
     client.send(HELLO, get(1, b"/h2"))
     service = wired.service
-    pings = frame(PING, 0, 0, bytes(8)) * 1000
+    flood = settings() * 1000
     for _ in range(110):
-        service.send(pings)
+        service.send(flood)
     assert [code for _, code in service.log.goaways] == [ENHANCE_YOUR_CALM]
     assert client.read().status(1) == 502
     client.lose()
