@@ -28,6 +28,9 @@ def switch(wired: Wired2) -> bytes:
 async def leave(client: Client2) -> None:
     client.connection.connection_lost(None)
     await asyncio.sleep(0)
+    for _, transport, _ in client.wired.one.made:
+        if transport.closing:  # as a transport would
+            transport.protocol.connection_lost(None)  # type: ignore[attr-defined]
     await asyncio.sleep(0)
     assert client.wired.metrics.in_flight == 0
 
