@@ -56,8 +56,9 @@ EMPTY_TABLE: Final = b"\x20"
 _UP_TO_FLAGS: Final = 5
 """Bytes of a frame by which SETTINGS can be told from all others."""
 
-_encode: Final = HeaderEncoder().encode
+_encoder: Final = HeaderEncoder()
 """The same bytes on every connection."""
+_encode: Final = _encoder.encode
 
 
 class Connection(asyncio.Protocol):
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
         self.now = now
         self.budgets = Budgets(now, trust)
         self._reader = FrameReader()
-        self._decoder = HeaderDecoder()
+        self._decoder = HeaderDecoder(never_index=_encoder.never_index)
         self._list_limit = list_limit
         self._count_limit = count_limit
         self._block_limit = block_limit

@@ -56,8 +56,8 @@ class Budgets:
         self.empty = Budget(EMPTY * trust, EMPTY_RATE * trust, now)
         """DATA and CONTINUATION without content."""
         self.windows = Budget(WINDOWS * trust, WINDOWS_RATE * trust, now)
-        """WINDOW_UPDATE and PING; each DATA frame that is sent earns some: clients of gRPC in Go and
-        Java PING for nearly each that they get, to estimate bandwidth and delay."""
+        """WINDOW_UPDATE and PING; each DATA frame that is sent earns some: clients of gRPC in Go
+        and Java PING for nearly each that they get, to estimate bandwidth and delay."""
 
 
 RESETS: Final = 1000.0

@@ -8,9 +8,7 @@ from siger_gateway.http2.frames import DEFAULT_WINDOW
 from tests.protocol.http2_peer import HELLO, Fields, data, head, request
 from tests.protocol.wired2 import Client2, Wired2
 
-SWITCHED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-)
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 def connect(path: bytes, *fields: tuple[bytes, bytes]) -> bytes:
