@@ -218,6 +218,20 @@ async def test_what_is_not_known_is_an_answer_and_not_the_end(serve: Serve) -> N
     assert extensions.all_extension_numbers_response.base_type_name == "siger.jobs.v1.Job"
 
 
+async def test_a_drain_ends_a_conversation_that_has_nothing_to_answer(serve: Serve) -> None:
+    """Tools and browsers of an API keep one open all day."""
+    gateway = await serve(config() + "drain_timeout: 1h\n")
+    async with aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+        conversation = channel.stream_stream(REFLECTION)(timeout=BOUND)
+        question = reflection_pb2.ServerReflectionRequest(list_services="*")
+        await conversation.write(question.SerializeToString())
+        assert b"siger.jobs.v1.Jobs" in await conversation.read()
+        gateway.send(signal.SIGTERM)
+        error = await refused(conversation.read())
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "draining")
+    assert await gateway.wait() == 0
+
+
 async def test_a_file_is_that_of_the_service_that_was_asked_for_before(serve: Serve) -> None:
     file = {"file_by_filename": "types.proto"}
     async with serving("one", "first") as one, serving("two", "second") as two:
