@@ -82,6 +82,12 @@ class ResponseCase2:
     def __str__(self) -> str:
         return f"{self.section}: {self.name}"
 
+    @property
+    def is_the_last(self) -> bool:
+        """Whether its connection takes no more requests."""
+        refused = self.reason == "stream_refused" and "REFUSED" not in self.name
+        return self.code != GOES_ON or self.leaves or refused
+
 
 def passed(
     section: str,

@@ -268,7 +268,7 @@ class Wired2:
                     assert len(parser.started) == 1, "more than one request at a time"
                     parser.started.clear()
                     self.seen.append(request)
-                    answer = _answer(request)
+                    answer = answer_of(request)
                     if answer:
                         connection.data_received(answer)
 
@@ -281,7 +281,8 @@ class Wired2:
         return dict(self.listener.closed)
 
 
-def _answer(request: Request) -> bytes:
+def answer_of(request: Request) -> bytes:
+    """What the service of HTTP/1.1 says."""
     path = request.path
     if path.startswith(b"/wait"):
         return b""
