@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+from collections import Counter
+from typing import Any
+
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 
 from siger_gateway.http2.frames import DEFAULT_WINDOW
-from tests.protocol.http2_peer import HELLO, Fields, data, head, request
+from tests.protocol.http2_peer import (
+    HELLO,
+    SETTINGS_ACK,
+    Fields,
+    data,
+    goaway,
+    head,
+    request,
+    reset,
+    settings,
+    window,
+)
 from tests.protocol.wired2 import Client2, Wired2
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+NOT_SWITCHED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 
 
 def connect(path: bytes, *fields: tuple[bytes, bytes]) -> bytes:
@@ -54,3 +75,204 @@ async def test_what_a_client_sends_before_the_answer_is_given_back_as_window() -
     assert log.status(1) == 200
     assert log.windows[1] >= DEFAULT_WINDOW // 2
     await leave(client)
+
+
+# Random tunnels.
+
+CASES = int(os.environ.get("SIGER_FUZZ_CASES", "120"))
+DERANDOMIZE = "SIGER_FUZZ_CASES" not in os.environ
+SIZE = st.sampled_from([1, 1, 100, 5000, 16384])
+Action = tuple[str, int]
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["client says", "service says"]), SIZE),
+        st.tuples(st.sampled_from(["client says", "service says", "client reads"]), SIZE),
+        st.tuples(st.sampled_from(["client opens", "service opens"]), SIZE),
+        st.tuples(
+            st.sampled_from(
+                [
+                    *("client ends", "service ends", "client resets", "service resets"),
+                    *("client says more", "service says more", "client shuts", "service shuts"),
+                    *("minute", "drain", "cut", "service goes", "service leaves"),
+                ]
+            ),
+            st.just(0),
+        ),
+    ),
+    max_size=25,
+)
+
+
+FIGURES = Counter[str]()
+
+
+class World:
+    """A WebSocket between a client and a service, of either version of HTTP, not answered yet."""
+
+    def __init__(self, path: bytes) -> None:
+        self.errors: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: self.errors.append(what))
+        self.wired = Wired2()
+        self.wired.two.opening = settings((8, 1)) + SETTINGS_ACK
+        self.client = self.wired.client(high=20_000)
+        self.now = 1000.0
+        self.said = {"client": b"", "service": b""}
+        self.begun = False
+        self.broken = False  # nobody may expect the rest of what the other has said
+        self.ended: set[str] = set()
+        self.client.send(HELLO, connect(path))
+        self.one = path == b"/wait"
+
+    def answer(self, *, agrees: bool) -> None:
+        self.begun = agrees
+        if self.one:
+            self.service_sends(SWITCHED if agrees else NOT_SWITCHED)
+        else:
+            self.service_sends(head(1, [(b":status", b"200" if agrees else b"403")], ends=False))
+
+    def service_sends(self, piece: bytes) -> None:
+        if self.one:
+            transport = self.wired.one.made[0][1]
+            if not transport.closing:
+                transport.protocol.data_received(piece)  # type: ignore[attr-defined]
+        else:
+            self.wired.service.send(piece)
+
+    def service_heard(self) -> bytes:
+        if self.one:
+            self.raw = getattr(self, "raw", b"") + self.wired.one.made[0][1].take()
+            return self.raw
+        return self.wired.service.log_from().bodies.get(1, b"")
+
+    def do(self, what: str, size: int) -> None:
+        who, _, verb = what.partition(" ")
+        if not self.begun and (verb == "ends" or what == "service says"):
+            self.broken = True  # it is not one yet
+        sends = self.client.feed if who == "client" else self.service_sends
+        if who in self.ended and verb in ("says", "ends", "says more"):
+            return
+        if verb == "says":
+            size = min(size, self.window(who))
+            piece = random.Random(len(self.said[who])).randbytes(size)
+            self.said[who] += piece
+            sends(piece if self.one and who == "service" else data(1, piece))
+        elif verb == "ends":
+            self.ended.add(who)
+            if self.one and who == "service":
+                self.service_lost(eof=True)
+            else:
+                sends(data(1, ends=True))
+        elif verb == "reads":
+            self.client.read()
+        elif who in ("client", "service") and verb != "goes" and verb != "leaves":
+            if self.one and who == "service":
+                return
+            if verb in ("resets", "says more"):
+                self.broken = True
+            sends(
+                {
+                    "opens": window(1, 10 * size) + window(0, 10 * size),
+                    "shuts": settings((4, 0)),
+                    "resets": reset(1),
+                    "says more": head(1, [(b"a", b"b")]),
+                }[verb]
+            )
+        else:
+            self.broken = True
+            self.rest(what)
+
+    def rest(self, what: str) -> None:
+        if what == "minute":
+            self.now += 60.0
+            self.wired.check(self.now)
+        elif what == "drain":
+            self.client.connection.drain()
+        elif what == "cut":
+            self.client.connection.cut()
+        elif what == "service goes":
+            self.service_lost(eof=False)
+        elif not self.one:
+            self.service_sends(goaway(0))
+
+    def service_lost(self, *, eof: bool) -> None:
+        if not self.one:
+            self.wired.service.transport.closing = True
+            self.wired.service.connection.connection_lost(None)
+            return
+        transport = self.wired.one.made[0][1]
+        if not transport.closing:
+            keeps: bool = transport.protocol.eof_received()  # type: ignore[attr-defined]
+            if not (eof and keeps):
+                transport.closing = True
+
+    def window(self, who: str) -> int:
+        """What ``who`` may still say."""
+        if self.one and who == "service":
+            transport = self.wired.one.made[0][1]
+            return 1 << 20 if transport.reading else 0
+        log = self.client.log if who == "client" else self.wired.service.log
+        said = len(self.said[who])
+        return max(0, min(65535 + log.windows.get(number, 0) - said for number in (0, 1)))
+
+    async def settle(self) -> None:
+        """Turns of the loop, in which transports that are closed say so."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+            for _, transport, _ in self.wired.one.made:
+                if transport.closing and transport.reading is not None:
+                    transport.reading = None  # type: ignore[assignment]
+                    transport.protocol.connection_lost(None)  # type: ignore[attr-defined]
+
+    async def end(self) -> None:
+        self.client.read()
+        if self.client.log.status(1) == 200:
+            assert self.said["service"].startswith(self.client.log.bodies.get(1, b""))
+        assert self.said["client"].startswith(self.service_heard())
+        self.client.connection.connection_lost(None)
+        await self.settle()
+        assert self.wired.metrics.in_flight == 0
+        assert not self.client.connection.streams
+        assert all(endpoint.active == 0 for endpoint in self.wired.cluster.endpoints)
+        assert not any(one.connection.streams for one in self.wired.two.made)
+        assert not self.errors
+
+
+async def play(path: bytes, before: int, agrees: bool, actions: list[Action]) -> None:
+    """:param before: actions before the service answers."""
+    world = World(path)
+    for number, (what, size) in enumerate(actions):
+        if number == before:
+            world.answer(agrees=agrees)
+        world.do(what, size)
+        await world.settle()
+    FIGURES["cases"] += 1
+    if world.begun and not world.broken:
+        FIGURES["whole"] += 1
+        # Whatever is in between, windows that are opened let all of it through.
+        for _ in range(60):
+            world.client.feed(settings((4, 65535)) + window(1, 1 << 20) + window(0, 1 << 20))
+            if not world.one:
+                world.service_sends(settings((4, 65535)) + window(1, 1 << 20) + window(0, 1 << 20))
+            world.client.read()
+            world.service_heard()
+            await world.settle()
+        assert world.client.log.bodies.get(1, b"") == world.said["service"]
+        assert world.service_heard() == world.said["client"]
+    await world.end()
+
+
+@settings_of(max_examples=2 * CASES, derandomize=DERANDOMIZE, deadline=None)
+@given(
+    st.sampled_from([b"/h2", b"/wait"]),
+    st.integers(0, 4),
+    st.sampled_from([True, True, True, False]),
+    ACTIONS,
+)
+def check_tunnels(path: bytes, before: int, agrees: bool, actions: list[Action]) -> None:
+    asyncio.run(play(path, before, agrees, actions))
+
+
+def test_whatever_both_ends_do_a_tunnel_ends_once_and_loses_nothing_before() -> None:
+    FIGURES.clear()
+    check_tunnels()
+    assert FIGURES["whole"] > FIGURES["cases"] / 10

@@ -84,6 +84,9 @@ class Memory:
     def close(self) -> None:
         self.closing = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.half_closed = True
 
