@@ -81,26 +81,24 @@ async def test_what_a_client_sends_before_the_answer_is_given_back_as_window() -
 
 CASES = int(os.environ.get("SIGER_FUZZ_CASES", "120"))
 DERANDOMIZE = "SIGER_FUZZ_CASES" not in os.environ
-SIZE = st.sampled_from([1, 1, 100, 5000, 16384])
+SIZE = st.sampled_from([1, 100, 5000, 16384, 16384])
 Action = tuple[str, int]
-ACTIONS = st.lists(
-    st.one_of(
-        st.tuples(st.sampled_from(["client says", "service says"]), SIZE),
-        st.tuples(st.sampled_from(["client says", "service says", "client reads"]), SIZE),
-        st.tuples(st.sampled_from(["client opens", "service opens"]), SIZE),
-        st.tuples(
-            st.sampled_from(
-                [
-                    *("client ends", "service ends", "client resets", "service resets"),
-                    *("client says more", "service says more", "client shuts", "service shuts"),
-                    *("minute", "drain", "cut", "service goes", "service leaves"),
-                ]
-            ),
-            st.just(0),
-        ),
-    ),
-    max_size=25,
+SAYS = st.tuples(st.sampled_from(["client says", "service says"]), SIZE)
+READS = st.tuples(st.sampled_from(["client reads", "client opens", "service opens"]), SIZE)
+SHUTS = st.tuples(
+    st.sampled_from(["client shuts", "service shuts", "client ends", "service ends"]), st.just(0)
 )
+BREAKS = st.tuples(
+    st.sampled_from(
+        [
+            *("client resets", "service resets", "client says more", "service says more"),
+            *("minute", "drain", "cut", "service goes", "service leaves"),
+        ]
+    ),
+    st.just(0),
+)
+HARMLESS = st.lists(st.one_of(SAYS, SAYS, READS, SHUTS), max_size=20)
+ACTIONS = st.one_of(HARMLESS, st.lists(st.one_of(SAYS, SAYS, READS, SHUTS, BREAKS), max_size=20))
 
 
 FIGURES = Counter[str]()
@@ -113,14 +111,14 @@ class World:
         self.errors: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, what: self.errors.append(what))
         self.wired = Wired2()
-        self.wired.two.opening = settings((8, 1)) + SETTINGS_ACK
+        self.wired.two.opening = settings((8, 1), (4, 3000)) + SETTINGS_ACK
         self.client = self.wired.client(high=20_000)
         self.now = 1000.0
         self.said = {"client": b"", "service": b""}
         self.begun = False
         self.broken = False  # nobody may expect the rest of what the other has said
         self.ended: set[str] = set()
-        self.client.send(HELLO, connect(path))
+        self.client.send(HELLO, settings((4, 3000)), connect(path))
         self.one = path == b"/wait"
 
     def answer(self, *, agrees: bool) -> None:
@@ -258,13 +256,14 @@ async def play(path: bytes, before: int, agrees: bool, actions: list[Action]) ->
             await world.settle()
         assert world.client.log.bodies.get(1, b"") == world.said["service"]
         assert world.service_heard() == world.said["client"]
+        assert all(world.window(who) > 0 for who in ("client", "service")) or world.ended
     await world.end()
 
 
 @settings_of(max_examples=2 * CASES, derandomize=DERANDOMIZE, deadline=None)
 @given(
     st.sampled_from([b"/h2", b"/wait"]),
-    st.integers(0, 4),
+    st.sampled_from([0, 0, 1, 3]),
     st.sampled_from([True, True, True, False]),
     ACTIONS,
 )
@@ -275,4 +274,4 @@ def check_tunnels(path: bytes, before: int, agrees: bool, actions: list[Action])
 def test_whatever_both_ends_do_a_tunnel_ends_once_and_loses_nothing_before() -> None:
     FIGURES.clear()
     check_tunnels()
-    assert FIGURES["whole"] > FIGURES["cases"] / 10
+    assert FIGURES["whole"] > FIGURES["cases"] / 8
