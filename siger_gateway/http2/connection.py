@@ -381,9 +381,11 @@ class Connection(asyncio.Protocol):
             self._check_opened(stream_id)
             self._spend_noise()
             return
+        waited = stream.has_waited()
         self.forget(stream_id)
         stream.on_reset(code)
-        self.spend_reset()
+        if not waited:
+            self.spend_reset()
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         settings = frames.read_settings(flags, stream_id, payload)

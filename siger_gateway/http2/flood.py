@@ -49,7 +49,7 @@ class Budgets:
 
     def __init__(self, now: float, trust: float) -> None:
         self.resets = Budget(RESETS * trust, RESETS_RATE * trust, now)
-        """Streams that end in a RST_STREAM of either side's, or are refused."""
+        """Streams that are refused, or end in a RST_STREAM, unless the peer had waited for long."""
         self.noise = Budget(NOISE * trust, NOISE_RATE * trust, now)
         """SETTINGS, PRIORITY, unknown frames, frames for streams that are over, what answers none
         of ours."""

@@ -109,6 +109,22 @@ async def test_streams_that_end_in_resets_end_the_connection(attack: str) -> Non
     check_calmed(wired, client)
 
 
+async def test_calls_whose_deadlines_come_are_no_attack() -> None:
+    """A slow service, and a proxy in front that has many clients on one connection."""
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO)
+    streams = count(1, 2)
+    for second in range(20):
+        wired.listener.now = 1000.0 + 2 * second
+        calls = [next(streams) for _ in range(MAX_STREAMS)]
+        client.send(*[get(stream, b"/wait") for stream in calls])
+        wired.listener.now += 1.0
+        client.send(*[reset(stream) for stream in calls])
+    assert not client.read().goaways
+    client.lose()
+
+
 async def test_streams_above_the_limit_end_the_connection() -> None:
     wired = Wired2()
     client = wired.client()
