@@ -219,7 +219,7 @@ async def test_what_is_not_known_is_an_answer_and_not_the_end(serve: Serve) -> N
 
 
 async def test_a_drain_ends_a_conversation_that_has_nothing_to_answer(serve: Serve) -> None:
-    """Tools and browsers of an API keep one open all day."""
+    """Tools keep one open as long as they may have another question."""
     gateway = await serve(config() + "drain_timeout: 1h\n")
     async with aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
         conversation = channel.stream_stream(REFLECTION)(timeout=BOUND)
