@@ -156,7 +156,28 @@ COMMON = [
     st.binary(min_size=1, max_size=20),
 ]
 LENGTHS = st.sampled_from([[], [(b"content-length", b"0")], [(b"content-length", b"5000")]])
+MEDIA_TYPE = st.sampled_from(
+    [b"application/grpc", b"application/grpc-web+proto", b"application/grpc-web-text"]
+)
+DEADLINE = st.sampled_from([[], [(b"grpc-timeout", b"1S")], [(b"grpc-timeout", b"0n")]])
+CALL = st.builds(
+    lambda stream, kind, deadline: post(stream, b"/h2", (b"content-type", kind), *deadline),
+    STREAM, MEDIA_TYPE, DEADLINE,
+)  # fmt: skip
+MESSAGES = st.builds(
+    lambda stream, content, ends: data(stream, content, ends=ends),
+    STREAM, st.sampled_from([b"\0\0\0\0\1a", b"\0\0\0\0\5a", b"AAAAAAFh", b"="]), st.booleans(),
+)  # fmt: skip
+GRPC_STATUS = st.sampled_from([[], [(b"grpc-status", b"0")], [(b"grpc-status", b"14")]])
+ANSWER = st.builds(
+    lambda stream, code, ends: head(
+        stream, [(b":status", b"200"), (b"content-type", b"application/grpc"), *code], ends=ends
+    ),
+    STREAM, GRPC_STATUS, st.booleans(),
+)  # fmt: skip
 FROM_CLIENT = st.one_of(
+    CALL,
+    MESSAGES,
     st.builds(get, STREAM, TARGET),
     st.builds(get, STREAM, TARGET),
     st.builds(lambda stream, path, fields: post(stream, path, *fields), STREAM, TARGET, LENGTHS),
@@ -164,6 +185,9 @@ FROM_CLIENT = st.one_of(
 )
 STATUS = st.sampled_from([b"200", b"200", b"204", b"304", b"100", b"103", b"500", b"99"])
 FROM_SERVICE = st.one_of(
+    ANSWER,
+    MESSAGES,
+    st.builds(head, STREAM, GRPC_STATUS),
     st.builds(
         lambda stream, code, fields, ends: head(stream, [(b":status", code), *fields], ends=ends),
         STREAM, STATUS, LENGTHS, st.booleans(),
