@@ -38,6 +38,8 @@ MAX_REMEMBERED: Final = 4096
 """Fields, up to 4 MiB; then they are learned anew."""
 NEVER_INDEXED_BYTES: Final = 1024 * 1024
 """Of fields that peers have sent as never indexed: many more than can be on their way through."""
+NOTE_OVERHEAD: Final = 256
+"""Bytes that each of them takes beside its own."""
 LONGEST_REMEMBERED: Final = 512
 """Bytes of a field that is remembered, as in ``http1.plain``."""
 
@@ -136,10 +138,10 @@ class HeaderEncoder:
         noted = self._never_indexed
         if field not in noted:
             self._fields[field] = noted[field] = _literal(name, value, NEVER_INDEXED)
-            self._never_indexed_bytes += len(noted[field])
+            self._never_indexed_bytes += len(noted[field]) + NOTE_OVERHEAD
             while self._never_indexed_bytes > NEVER_INDEXED_BYTES:
                 oldest = next(iter(noted))
-                self._never_indexed_bytes -= len(noted.pop(oldest))
+                self._never_indexed_bytes -= len(noted.pop(oldest)) + NOTE_OVERHEAD
                 self._fields.pop(oldest, None)
         return True
 
