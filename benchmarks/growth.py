@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import signal
 import sys
@@ -170,8 +169,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    results = Results("growth", machine)
+    results = Results("growth")
     parts = options.only or PARTS
     available = sorted(os.sched_getaffinity(0))
     try:
