@@ -134,8 +134,8 @@ class Connection(asyncio.Protocol):
                         self._on_headers(flags, stream_id, payload)
                     else:
                         self._on_other(kind, flags, stream_id, payload)
-                except StreamFault as fault:
-                    self._on_stream_fault(fault)
+                except StreamFault as stream_fault:  # mypyc: one name, one type
+                    self._on_stream_fault(stream_fault)
                 if self.ending:
                     return
             if reader.fault is not None:

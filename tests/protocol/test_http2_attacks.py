@@ -105,7 +105,7 @@ async def test_streams_that_end_in_resets_end_the_connection(attack: str) -> Non
             break
     assert RESETS <= number <= RESETS + 100
     assert len(client.connection.streams) <= MAX_STREAMS
-    assert not any(one.streams for service in wired.two.made for one in [service.connection])
+    assert not any(one.streams for service in wired.dialer.made for one in [service.connection])
     check_calmed(wired, client)
 
 
@@ -231,7 +231,7 @@ async def test_a_client_that_never_reads_costs_bounded_memory_and_is_dropped() -
     for stream in range(1, 2 * MAX_STREAMS, 2):
         client.feed(get(stream, b"/h2"))
     assert client.transport.reading
-    service = wired.two.made[0]
+    service = wired.dialer.made[0]
     ids = sorted(service.log_from().heads)
     assert len(ids) == 100
     allowed = dict.fromkeys(ids, 65535)

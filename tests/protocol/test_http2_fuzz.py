@@ -223,7 +223,7 @@ def play(actions: list[Action], split: Callable[[bytes, list[int]], list[bytes]]
         if what == "client" and client.transport.reading:
             for piece in split(said, cuts):
                 client.feed(piece)
-        elif what == "service" and wired.two.made:
+        elif what == "service" and wired.dialer.made:
             wired.service.send(*split(said, cuts))
         elif what == "pump":
             wired.pump()
@@ -240,7 +240,7 @@ def play(actions: list[Action], split: Callable[[bytes, list[int]], list[bytes]]
             wired.two.retire()
         elif what == "cut" and not client.transport.aborted:
             client.connection.cut()
-        elif what == "lose" and wired.two.made:
+        elif what == "lose" and wired.dialer.made:
             service = wired.service
             service.transport.closing = True
             service.connection.connection_lost(None)
@@ -256,11 +256,11 @@ def shape(client: Client2) -> list[tuple[int, int, int]]:
 def check_frames(actions: list[Action]) -> None:
     client = play(actions, lambda said, cuts: [said])
     whole = shape(client)
-    for service in client.wired.two.made:
+    for service in client.wired.dialer.made:
         service.log_from()  # asserts that nothing was said that must not be
     client.lose()
     assert all(endpoint.active == 0 for endpoint in client.wired.cluster.endpoints)
-    assert not any(one.connection.streams for one in client.wired.two.made)
+    assert not any(one.connection.streams for one in client.wired.dialer.made)
     FIGURES["cases"] += 1
     FIGURES["answered"] += bool(client.log.heads)
     FIGURES["sent away"] += bool(client.log.goaways)

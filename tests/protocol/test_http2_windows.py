@@ -165,7 +165,7 @@ async def test_a_client_may_open_both_windows_for_each_frame_of_a_large_response
     client = opened((4, WIDE))
     client.send(window(0, WIDE))
     wired = client.wired
-    wired.two.opening = settings((4, WIDE))
+    wired.dialer.opening = settings((4, WIDE))
     log = client.send(get(1, b"/h2"))
     service = wired.service
     service.send(head(1, OK, ends=False))
