@@ -111,7 +111,7 @@ class World:
         self.errors: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, what: self.errors.append(what))
         self.wired = Wired2()
-        self.wired.two.opening = settings((8, 1), (4, 3000)) + SETTINGS_ACK
+        self.wired.dialer.opening = settings((8, 1), (4, 3000)) + SETTINGS_ACK
         self.client = self.wired.client(high=20_000)
         self.now = 1000.0
         self.said = {"client": b"", "service": b""}
@@ -231,7 +231,7 @@ class World:
         assert self.wired.metrics.in_flight == 0
         assert not self.client.connection.streams
         assert all(endpoint.active == 0 for endpoint in self.wired.cluster.endpoints)
-        assert not any(one.connection.streams for one in self.wired.two.made)
+        assert not any(one.connection.streams for one in self.wired.dialer.made)
         assert not self.errors
 
 
