@@ -12,8 +12,8 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.contenders.contender import Contender, Duty
-from benchmarks.processes import Children, ProcessError, free_ports
-from benchmarks.results import Row, Table
+from benchmarks.processes import Child, Children, ProcessError, free_ports
+from benchmarks.results import Figures, Row, Table
 from benchmarks.rounds import FAILURES, Rounds, Running, probe, void
 from benchmarks.servers import ROOT, Setup
 from benchmarks.workloads import WORKLOADS
@@ -44,26 +44,36 @@ def run_steady(
                 one = Running(each, each.start(mine, port, Duty.PLAIN), port, row)
                 probe(one, WORKLOADS[0], mine)
                 for _ in range(rounds.count):
-                    _round(one, rate * share, children, rounds)
+                    found, errors = at_rate(
+                        one.child, port, rate * share, children, rounds.seconds, rounds.core
+                    )
+                    row.rounds.append(found)
+                    row.errors += errors
             except FAILURES as error:
                 void(row, error)
     return table
 
 
-def _round(running: Running, rate: float, children: Children, rounds: Rounds) -> None:
-    words = [str(running.port), str(rate), str(rounds.seconds), str(CONNECTIONS)]
+def at_rate(
+    child: Child, port: int, rate: float, children: Children, seconds: int, core: int
+) -> tuple[Figures, int]:
+    """One round: what it gave, and how many errors.
+
+    :param rate: requests per second.
+    """
+    words = [str(port), str(rate), str(seconds), str(CONNECTIONS)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    before, began = running.child.cpu_seconds(), perf_counter()
+    before, began = child.cpu_seconds(), perf_counter()
     argv: list[str | Path] = [sys.executable, "-m", "benchmarks.steady", *words]
-    load = children.start("steady", argv, core=rounds.core, environment=environment)
+    load = children.start("steady", argv, core=core, environment=environment)
     try:
-        load.popen.wait(rounds.seconds + GRACE)
+        load.popen.wait(seconds + GRACE)
     except subprocess.TimeoutExpired:
         raise ProcessError(f"steady: still running\n{load.output_end()}") from None
     lines = [one for one in load.output.read_text().splitlines() if one.startswith("RESULT ")]
     if not lines:
         raise ProcessError(f"steady: no result\n{load.output_end()}")
     found = json.loads(lines[0].removeprefix("RESULT "))
-    running.row.errors += found.pop("errors")
-    found["busy"] = (running.child.cpu_seconds() - before) / (perf_counter() - began)
-    running.row.rounds.append(found)
+    errors = found.pop("errors")
+    found["busy"] = (child.cpu_seconds() - before) / (perf_counter() - began)
+    return found, errors

@@ -62,6 +62,14 @@ class Child:
         state = "ended" if self.popen.poll() is not None else f"not listening after {timeout:g} s"
         raise ProcessError(f"{self.name}: {state}\n{self.output_end()}")
 
+    def wait_for_output(self, text: str, timeout: float) -> None:
+        """Return once it has printed ``text``; raises ProcessError otherwise."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output.read_text(errors="replace"):
+            if self.popen.poll() is not None or time.monotonic() > deadline:
+                raise ProcessError(f"{self.name}: has not said {text!r}\n{self.output_end()}")
+            time.sleep(0.02)
+
     def output_end(self) -> str:
         """The last lines that the child printed."""
         return "\n".join(self.output.read_text(errors="replace").splitlines()[-15:])

@@ -1,8 +1,9 @@
-"""Unary calls: ``python -m benchmarks.grpc.load PORT SECONDS CONNECTIONS STREAMS``.
+"""Unary calls: ``python -m benchmarks.grpc.load PORT SECONDS CONNECTIONS STREAMS [RATE]``.
 
 Each call has a request id and a trace context of its own, as real ones do, encoded as clients of
 gRPC encode them: fields enter the dynamic table (h2load sends the same header again and again,
-which every proxy decodes in no time). Prints ``RESULT {...}``.
+which every proxy decodes in no time). With a rate, every millisecond brings its share of so many
+calls a second; without one, a call follows each that has ended. Prints ``RESULT {...}``.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from itertools import cycle
+from math import inf
 from time import perf_counter
 
 import hpack
 import uvloop
 
 from benchmarks.grpc.wire import GREETING, MESSAGE, Speaker
+from benchmarks.steady import TICK, shares
 from siger_gateway.http2.frames import PREFACE, data_frame, headers_frames
 
-PREPARED = 25_000
-"""Calls of a second, in all, that are prepared at most."""
+PREPARED = 40_000
+"""Calls of a second, in all, that are prepared where there is no rate."""
+LATEST = 1.0
+"""Seconds behind the clock at which the rate is given up."""
 
 
 def blocks(count: int, first: int) -> list[bytes]:
@@ -61,9 +67,10 @@ class Caller(Speaker):
 
     def start(self) -> None:
         self.transport.write(PREFACE + GREETING)
-        self._call(self._streams)
+        if not self._load.paced:
+            self.call(self._streams)
 
-    def _call(self, count: int) -> None:
+    def call(self, count: int) -> None:
         out = []
         now = perf_counter()
         for block in self._prepared:
@@ -86,11 +93,15 @@ class Caller(Speaker):
             began = self._began.pop(stream_id, None)
             if began is not None:
                 load.times.append(now - began)
-        if now < load.until and not load.used_up:
-            self._call(len(ended))
-        elif not self._began:
-            load.bytes += self.received
-            load.done(self)
+        if now < load.until and not load.used_up and not load.paced:
+            self.call(len(ended))
+        if now >= load.until or load.used_up:
+            self.end()
+
+    def end(self) -> None:
+        """The time is over; the last calls are waited for."""
+        if not self._began:
+            self._load.done(self)
 
     def on_fault(self, kind: int, payload: bytes) -> None:
         self._load.errors += 1
@@ -105,6 +116,8 @@ class Load:
     """All connections."""
 
     def __init__(self) -> None:
+        self.paced = False
+        """Whether calls come by the clock."""
         self.until = 0.0
         self.times: list[float] = []
         self.errors = 0
@@ -114,13 +127,18 @@ class Load:
         self._over = asyncio.Event()
 
     def done(self, caller: Caller) -> None:
-        self._running.discard(caller)
+        if caller in self._running:
+            self._running.discard(caller)
+            self.bytes += caller.received
         if not self._running:
             self._over.set()
 
-    async def run(self, port: int, seconds: float, connections: int, streams: int) -> None:
+    async def run(
+        self, port: int, seconds: float, connections: int, streams: int, rate: float = 0.0
+    ) -> None:
         loop = asyncio.get_running_loop()
-        count = int(PREPARED * seconds / connections)
+        self.paced = rate > 0.0
+        count = int((rate * 1.1 or PREPARED) * seconds / connections)
         for number in range(connections):
             prepared = blocks(count, number * count)
             _, caller = await loop.create_connection(
@@ -129,10 +147,13 @@ class Load:
                 port,
             )
             self._running.add(caller)
+        print("STARTED", flush=True)
         self._started = perf_counter()
-        self.until = self._started + seconds
+        self.until = inf if self.paced else self._started + seconds
         for caller in list(self._running):
             caller.start()
+        if self.paced:
+            await self._by_the_clock(shares(rate, int(seconds / TICK)))
         await asyncio.wait_for(self._over.wait(), seconds + 10)
         elapsed = perf_counter() - self._started
         times = sorted(self.times)
@@ -147,6 +168,24 @@ class Load:
         }
         print("RESULT " + json.dumps(found), flush=True)
 
+    async def _by_the_clock(self, due: list[int]) -> None:
+        """Calls so many each ``TICK``, the connections by turns."""
+        callers = cycle(list(self._running))
+        for number, count in enumerate(due, 1):
+            late = perf_counter() - self._started - number * TICK
+            if late < 0.0:
+                await asyncio.sleep(-late)
+            elif late > LATEST:  # it cannot keep the rate here
+                break
+            if count:
+                next(callers).call(count)
+        self.until = 0.0
+        for caller in list(self._running):
+            caller.end()
+
 
 if __name__ == "__main__":
-    uvloop.run(Load().run(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+    port, seconds, connections, streams, *rate = sys.argv[1:]
+    uvloop.run(
+        Load().run(int(port), float(seconds), int(connections), int(streams), *map(float, rate))
+    )

