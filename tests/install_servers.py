@@ -224,8 +224,8 @@ def install_grpc_js() -> None:
         new.mkdir()
         for name in ("package.json", "package-lock.json"):
             shutil.copy(GRPC_JS / name, new)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        run(command, NPM_TIMEOUT, cwd=new)
+        quick = ["--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retry-mintimeout=1000"]
+        run(["npm", "ci", "--loglevel=error", *quick], NPM_TIMEOUT, cwd=new)
         try:
             new.rename(wanted)
         except OSError as error:

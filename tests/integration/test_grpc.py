@@ -34,6 +34,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LARGE_REQUEST, LARGE_RESPONSE = 271828, 314159
 """Bytes, as in the descriptions."""
+LONG = 4 * BOUND
+"""Seconds: the deadline of calls that are cancelled, so that it is not what ends them."""
 REQUEST_SIZES = (27182, 8, 1828, 45904)
 RESPONSE_SIZES = (31415, 9, 2653, 58979)
 
@@ -190,7 +192,7 @@ async def test_unimplemented_service(way: Way) -> None:
 
 
 async def test_cancel_after_begin(way: Way) -> None:
-    call = way.client.input(timeout=BOUND)
+    call = way.client.input(timeout=LONG)
     served = await way.service.called()
     call.cancel()
     assert await call.code() == grpc.StatusCode.CANCELLED
@@ -198,7 +200,7 @@ async def test_cancel_after_begin(way: Way) -> None:
 
 
 async def test_cancel_after_first_response(way: Way) -> None:
-    call = way.client.duplex(timeout=BOUND)
+    call = way.client.duplex(timeout=LONG)
     await call.write(ask(27182, size=31415, wait=True))
     assert len(await call.read()) == 31415
     call.cancel()
@@ -208,7 +210,7 @@ async def test_cancel_after_first_response(way: Way) -> None:
 
 async def test_cancel_of_a_call_that_waits(way: Way) -> None:
     """While the service has not said a word."""
-    call = way.client.silent(timeout=BOUND)
+    call = way.client.silent(timeout=LONG)
     served = await way.service.called()
     call.cancel()
     assert (await served.end()).cancelled

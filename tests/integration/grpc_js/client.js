@@ -17,6 +17,7 @@ const { ECHO_INITIAL, ECHO_TRAILING, OPTIONS, TestService, asItIs } = require(".
 const LARGE_REQUEST = 271828, LARGE_RESPONSE = 314159;
 const REQUEST_SIZES = [27182, 8, 1828, 45904], RESPONSE_SIZES = [31415, 9, 2653, 58979];
 const BOUND = 15_000; // milliseconds
+const LONG = 4 * BOUND; // of calls that are cancelled, so that their deadline is not what ends them
 
 const [address, ca] = process.argv.slice(2);
 const credentials = ca
@@ -170,14 +171,14 @@ const cases = {
   async cancel_after_begin(metadata, told) {
     let call;
     const error = new Promise((resolve) => {
-      call = plain.StreamingInputCall(metadata, soon(), resolve);
+      call = plain.StreamingInputCall(metadata, soon(LONG), resolve);
     });
     await told();
     call.cancel();
     assert.equal((await error).code, grpc.status.CANCELLED);
   },
   async cancel_after_first_response(metadata) {
-    const call = plain.FullDuplexCall(metadata, soon());
+    const call = plain.FullDuplexCall(metadata, soon(LONG));
     const seen = all(call);
     call.write(ask({ size: 31415, wait: true }, 27182));
     await one(call, "data");
@@ -186,7 +187,7 @@ const cases = {
     assert.deepEqual(sizes((await seen).messages), [31415]);
   },
   async cancel_of_a_call_that_waits(metadata, told) {
-    const call = plain.Silent(metadata, soon());
+    const call = plain.Silent(metadata, soon(LONG));
     const seen = all(call);
     await told();
     call.cancel();
