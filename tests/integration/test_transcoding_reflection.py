@@ -72,7 +72,7 @@ async def test_a_service_that_is_named_and_not_known_there_is_told_in_the_log(se
         assert told["error"].startswith("library.v1.Reading: ")
         assert (await gateway.get(BOOK)).json["reason"] == "not_described"
         gateway.write_config(
-            CONFIG.format(port=library.port, more=more.replace("Reading", "Library"))
+            CONFIG.format(port=library.port, more=more.replace(", library.v1.Reading", ""))
         )
         await gateway.reload()
         await gateway.line("descriptors learned by reflection")
