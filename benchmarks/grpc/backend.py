@@ -12,14 +12,14 @@ from siger_gateway.http2.frames import PREFACE, data_frame, headers_frames
 from siger_gateway.http2.hpack_encoder import HeaderEncoder
 
 encode = HeaderEncoder().encode
-_HEAD = encode(
+ANSWER_HEAD = encode(
     [
         (b":status", b"200"),
         (b"content-type", b"application/grpc"),
         (b"grpc-accept-encoding", b"identity, deflate, gzip"),
     ]
 )
-_TRAILERS = encode([(b"grpc-status", b"0"), (b"grpc-message", b"")])
+ANSWER_TRAILERS = encode([(b"grpc-status", b"0"), (b"grpc-message", b"")])
 
 
 class Service(Speaker):
@@ -40,9 +40,9 @@ class Service(Speaker):
         self.transport.write(
             b"".join(
                 [
-                    headers_frames(one, _HEAD, False, 16384)
+                    headers_frames(one, ANSWER_HEAD, False, 16384)
                     + data_frame(one, MESSAGE, False)
-                    + headers_frames(one, _TRAILERS, True, 16384)
+                    + headers_frames(one, ANSWER_TRAILERS, True, 16384)
                     for one, _ in ended
                 ]
             )
