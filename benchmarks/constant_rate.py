@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.processes import Children, ProcessError, free_ports
@@ -51,19 +52,29 @@ def run_steady(
 
 
 def _round(running: Running, rate: float, children: Children, rounds: Rounds) -> None:
-    words = [str(running.port), str(rate), str(rounds.seconds), str(CONNECTIONS)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     before, began = running.child.cpu_seconds(), perf_counter()
-    argv: list[str | Path] = [sys.executable, "-m", "benchmarks.steady", *words]
-    load = children.start("steady", argv, core=rounds.core, environment=environment)
+    found = load_steadily(children, running.port, rate, rounds.seconds, rounds.core)
+    running.row.errors += int(found.pop("errors"))
+    found["busy"] = (running.child.cpu_seconds() - before) / (perf_counter() - began)
+    running.row.rounds.append(found)
+
+
+def load_steadily(
+    children: Children, port: int, rate: float, seconds: int, core: int
+) -> dict[str, float]:
+    """What one run of ``benchmarks.steady`` prints.
+
+    :raises ProcessError: if it prints nothing, or does not end.
+    """
+    argv: list[str | Path] = [sys.executable, "-m", "benchmarks.steady"]
+    argv += [str(word) for word in (port, rate, seconds, CONNECTIONS)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    load = children.start("steady", argv, core=core, environment=environment)
     try:
-        load.popen.wait(rounds.seconds + GRACE)
+        load.popen.wait(seconds + GRACE)
     except subprocess.TimeoutExpired:
         raise ProcessError(f"steady: still running\n{load.output_end()}") from None
     lines = [one for one in load.output.read_text().splitlines() if one.startswith("RESULT ")]
     if not lines:
         raise ProcessError(f"steady: no result\n{load.output_end()}")
-    found = json.loads(lines[0].removeprefix("RESULT "))
-    running.row.errors += found.pop("errors")
-    found["busy"] = (running.child.cpu_seconds() - before) / (perf_counter() - began)
-    running.row.rounds.append(found)
+    return cast(dict[str, float], json.loads(lines[0].removeprefix("RESULT ")))
