@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib as mpl
-
 from benchmarks.results import Curve, Results, Row, Table, read
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -96,6 +94,8 @@ def put_between_marks(page: str, text: str) -> str:
 
 def draw(results: list[Results], folder: Path) -> None:
     """A bar chart for each table that has a main figure, a line chart for each curve."""
+    import matplotlib as mpl  # only in the extra ``bench``
+
     mpl.use("svg")
     # The same results must make the same file; the colours can be read on white and on black.
     mpl.rcParams.update({"svg.hashsalt": "siger", "svg.fonttype": "none", "font.size": 9})

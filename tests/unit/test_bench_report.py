@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks.report import draw, markdown
 from benchmarks.results import Results, Row, Table, read
 
@@ -45,6 +47,7 @@ def test_a_table_is_compared_with_its_peer() -> None:
 
 
 def test_a_chart_shows_what_its_table_is_about(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="only in the extra bench")
     row = Row("siger", [{"p99_ms": 1.0, "beside_p99_ms": 3.0, "p99_growth": 3.0}])
     voided = Row("nginx", [{"p99_growth": 1.0}], errors=1)
     draw([Results("grpc", "x", [Table("beside", "Beside", [row, voided])])], tmp_path)
