@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import signal
 import sys
@@ -75,7 +74,7 @@ def run(options: argparse.Namespace) -> Results:
     cores = sorted(os.sched_getaffinity(0))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    results = Results("http", f"{platform.platform()}, {len(cores)} cores")
+    results = Results("http")
     peers = [
         each
         for each in contenders()

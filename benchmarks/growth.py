@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import signal
 import sys
@@ -23,10 +22,10 @@ from pathlib import Path
 
 from benchmarks.growth_load import Load, add_line, grow, ratio
 from benchmarks.growth_peers import PEERS
-from benchmarks.growth_proxies import PROXIES, SIGER, Kind, Proxy, Shape, listening_ports
+from benchmarks.growth_proxies import PROXIES, SIGER, Kind, Proxy, Shape
 from benchmarks.growth_services import start_default, start_with_routes, watch
 from benchmarks.load import NoWrk, find_wrk
-from benchmarks.processes import ProcessError
+from benchmarks.processes import ProcessError, free_ports
 from benchmarks.results import Curve, Figures, Results, Row, Table
 from benchmarks.servers import ROOT
 
@@ -44,7 +43,7 @@ EVERYBODY = (*PROXIES, *PEERS)
 
 def routes(options: argparse.Namespace, load: Load, results: Results) -> None:
     """CPU per request over the number of routes, a curve for each kind of route."""
-    ports = listening_ports(2)
+    ports = free_ports(2)
     ratios = Table("growth-routes", "CPU per request: the most routes to the fewest")
     for kind in KINDS:
         curve = Curve(f"routes-{kind}", f"Routes: {kind}", "routes", "CPU per request, µs")
@@ -71,7 +70,7 @@ def _measured(sizes: list[int], options: argparse.Namespace, proxy: Proxy) -> li
 
 def endpoints(options: argparse.Namespace, load: Load, results: Results) -> None:
     """CPU per request over the number of endpoints, a curve for each policy."""
-    ports = listening_ports(ENDPOINTS[-1])
+    ports = free_ports(ENDPOINTS[-1])
     ratios = Table("growth-endpoints", "CPU per request: the most endpoints to the fewest")
     for policy in POLICIES:
         title = f"Endpoints: {policy}"
@@ -170,8 +169,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    results = Results("growth", machine)
+    results = Results("growth")
     parts = options.only or PARTS
     available = sorted(os.sched_getaffinity(0))
     try:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
 
-from benchmarks.growth_proxies import Proxy, Shape, listening_ports, start_backend
+from benchmarks.growth_proxies import Proxy, Shape, start_backend
 from benchmarks.load import Wrk, run_load
-from benchmarks.processes import Child, Children, ProcessError
+from benchmarks.processes import Child, Children, ProcessError, free_ports
 from benchmarks.results import Curve, Row, Table
 from benchmarks.servers import BODY
 
@@ -51,13 +51,13 @@ def grow(proxy: Proxy, label: str, shapes: Sequence[tuple[int, Shape]], load: Lo
 
     :param shapes: each with the size that it stands for.
     """
-    ports = listening_ports(len(shapes))
     with (
         tempfile.TemporaryDirectory(prefix="siger-growth-") as directory,
         Children(Path(directory)) as children,
     ):
         endpoints = sorted({port for _, shape in shapes for port in shape.endpoints})
         start_backend(children, endpoints, load.load_core).wait_for_port(endpoints[-1])
+        ports = free_ports(len(shapes))  # not before: the backend listens on a thousand
         running = []
         for (x, shape), port in zip(shapes, ports, strict=True):
             name = f"{proxy.name}-{x}"

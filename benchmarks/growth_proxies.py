@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -141,20 +139,6 @@ class Proxy:
     """Siger's words for the balancing policies that it has -> its own."""
     linear: frozenset[Kind] = frozenset()
     """Routes that it tries one after the other."""
-
-
-def listening_ports(count: int) -> list[int]:
-    """Free TCP ports below those that the kernel gives to outgoing connections: while thousands of
-    these are open, one of them may take any other port before its listener does."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(10_240, max(first, 20_480))
-        with socket.socket() as trial, suppress(OSError):
-            trial.bind(("127.0.0.1", port))
-            if port not in ports:
-                ports.append(port)
-    return ports
 
 
 def nginx_binary() -> Path:

@@ -137,9 +137,9 @@ def count(
         took = time.monotonic() - began
         total = _dump(pid, output)
         load.close()
-        kept = Path(f"{output}.2")  # the second dump
-        kept.replace(output)
-        Path(f"{output}.1").unlink()
+    # Now that callgrind has ended: it writes what came after the last dump to ``output`` itself.
+    Path(f"{output}.2").replace(output)
+    Path(f"{output}.1").unlink()
     return Count((total - idle * took) / requests, idle, requests, output)
 
 

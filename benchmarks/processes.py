@@ -7,12 +7,13 @@ stops its children in an orderly way, and so that nothing that a child started o
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +61,14 @@ class Child:
                 return
         state = "ended" if self.popen.poll() is not None else f"not listening after {timeout:g} s"
         raise ProcessError(f"{self.name}: {state}\n{self.output_end()}")
+
+    def wait_for_output(self, text: str, timeout: float) -> None:
+        """Return once it has printed ``text``; raises ProcessError otherwise."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output.read_text(errors="replace"):
+            if self.popen.poll() is not None or time.monotonic() > deadline:
+                raise ProcessError(f"{self.name}: has not said {text!r}\n{self.output_end()}")
+            time.sleep(0.02)
 
     def output_end(self) -> str:
         """The last lines that the child printed."""
@@ -140,12 +149,18 @@ def connections_to(port: int) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of the loopback interface that were free a moment ago."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """TCP ports of the loopback interface that were free a moment ago, below those that the kernel
+    gives to outgoing connections: while thousands of these are open, one of them may take any other
+    port before its listener does."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(10_240, max(first, 20_480))
+        with socket.socket() as trial, suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            if port not in ports:
+                ports.append(port)
+    return ports
 
 
 @contextmanager

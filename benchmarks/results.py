@@ -7,6 +7,9 @@ has a line for each contender over the size of something. ``report.py`` makes th
 from __future__ import annotations
 
 import json
+import os
+import platform
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -14,6 +17,13 @@ from statistics import median
 Figures = dict[str, float]
 """The figures of one round, each with its unit at the end of its name: ``cpu_us``, ``rate_per_s``,
 ``p99_ms``, ``memory_mib``."""
+
+
+def this_machine() -> str:
+    """What figures depend on. Which Python matters: one that was built without profile-guided
+    optimization, as pyenv does it by default, is a tenth slower here than a distribution's."""
+    python = f"CPython {platform.python_version()} ({os.path.realpath(sys.executable)})"
+    return f"{platform.platform()}, {os.cpu_count()} cores, {python}"
 
 
 @dataclass(slots=True)
@@ -77,7 +87,7 @@ class Results:
     """What one part of the benchmark has measured, and on what machine."""
 
     part: str
-    machine: str
+    machine: str = field(default_factory=this_machine)
     tables: list[Table] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
 

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc import aio
@@ -52,19 +52,51 @@ class ServedCall:
         return self
 
 
-class GrpcService(grpc.GenericRpcHandler):
+class Addressed(Protocol):
+    """Something that listens."""
+
+    @property
+    def address(self) -> str: ...
+
+
+class CallsSeen:
+    """The calls that have come to a service, oldest first."""
+
+    def __init__(self) -> None:
+        self.calls: list[ServedCall] = []
+        self._news = asyncio.Event()
+
+    def came(self, call: ServedCall) -> None:
+        self.calls.append(call)
+        self._news.set()
+
+    async def called(self, number: int = 1) -> ServedCall:
+        """The call of that number, once it has come."""
+        async with asyncio.timeout(BOUND):
+            while len(self.calls) < number:
+                self._news.clear()
+                await self._news.wait()
+        return self.calls[number - 1]
+
+    async def forget(self) -> None:
+        """The next call is the first."""
+        self.calls.clear()
+
+
+class GrpcService(CallsSeen, grpc.GenericRpcHandler):
     """The service. Its trailing metadata say who it is: ``x-port``.
 
     :param refuses: the status with which every call is refused at once.
     """
 
+    compresses = True
+
     def __init__(self, refuses: grpc.StatusCode | None = None) -> None:
+        super().__init__()
         self.refuses = refuses
         self.refuses_with: tuple[tuple[str, str], ...] = ()
         """Trailing metadata of those calls."""
         self.port = 0
-        self.calls: list[ServedCall] = []
-        self._news = asyncio.Event()
         self._server: aio.Server | None = None
 
     @property
@@ -93,14 +125,6 @@ class GrpcService(grpc.GenericRpcHandler):
         if server is not None:
             await server.stop(grace)
 
-    async def called(self, number: int = 1) -> ServedCall:
-        """The call of that number, once it has come."""
-        async with asyncio.timeout(BOUND):
-            while len(self.calls) < number:
-                self._news.clear()
-                await self._news.wait()
-        return self.calls[number - 1]
-
     # What it serves.
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -120,8 +144,7 @@ class GrpcService(grpc.GenericRpcHandler):
     async def _serving(self, context: aio.ServicerContext, method: str) -> AsyncIterator[Any]:
         metadata = dict(context.invocation_metadata() or ())
         call = ServedCall(method, metadata, context.time_remaining())
-        self.calls.append(call)
-        self._news.set()
+        self.came(call)
         trailing: list[tuple[str, str | bytes]] = [("x-port", str(self.port))]
         if ECHO_TRAILING in metadata:
             trailing.append((ECHO_TRAILING, metadata[ECHO_TRAILING]))
@@ -236,7 +259,7 @@ async def failure(call: Any) -> aio.AioRpcError:
     raise AssertionError("the call was answered")
 
 
-def routed(*services: GrpcService, service: str = "", route: str = "", rest: str = "") -> str:
+def routed(*services: Addressed, service: str = "", route: str = "", rest: str = "") -> str:
     """The configuration of a gateway in front of ``services``, which are alike."""
     addresses = [one.address for one in services]
     protocol = "" if "protocol:" in service else ", protocol: h2c"

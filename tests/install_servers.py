@@ -1,4 +1,4 @@
-"""Finds the servers that the tests run, or fetches them into a cache; needs no root.
+"""Finds the servers that the tests run, or fetches them into a cache; needs no root for those.
 
 nats-server, nginx, HAProxy and Envoy are PyPI packages of the dev extra. Consul, and slowhttptest
 for the campaigns, are not: they come from, in this order: PATH, the cache, the distribution's own
@@ -7,6 +7,9 @@ Linux; slowhttptest needs OpenSSL 3). That is checked against its SHA-256 and ta
 and through the proxies of apt, because often no other host can be reached; then from Debian's own
 mirrors. Run by ``make test`` and ``make campaign``; several at a time do no harm: a binary appears
 whole, by a rename.
+
+What the tests can do without is installed where that is possible, and nothing fails where it is
+not: the packages of npm that `GRPC_JS` names, if there is node; `DEBIAN_TOOLS`, as root.
 """
 
 from __future__ import annotations
@@ -23,16 +26,28 @@ import sys
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 CACHE = Path(os.environ.get("SIGER_TEST_CACHE") or Path(__file__).parent.parent / ".cache")
 
 FALLBACK_MIRRORS = ("https://deb.debian.org/debian", "http://archive.debian.org/debian")
 DOWNLOAD_TIMEOUT = 60.0
 """Seconds without a byte; the package has 14 MB."""
+
+GRPC_JS = Path(__file__).parent / "integration" / "grpc_js"
+"""The folder of package.json and package-lock.json."""
+NPM_TIMEOUT = 120.0
+"""Seconds; it takes about 2."""
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+DEBIAN_TOOLS = {"nghttp2-client": ("nghttp", "h2load"), "chromium": BROWSERS}
+"""Package -> the commands of which one shows that it is not needed. chromium takes 8 seconds."""
+APT_TIMEOUT = 120.0
+"""Seconds for one download; chromium has 77 MB."""
 
 
 class NotHere(Exception):
@@ -125,11 +140,7 @@ def package_of_the_distribution(package: Package, folder: Path) -> Path:
     """``apt-get download``, which checks the signature and needs no root."""
     if shutil.which("apt-get") is None:
         raise NotHere("there is no apt-get")
-    try:
-        command = ["apt-get", "-qq", "download", package.name]
-        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
-    except subprocess.SubprocessError as error:
-        raise NotHere(str(getattr(error, "stderr", "") or error).strip()) from error
+    run(["apt-get", "-qq", "download", package.name], APT_TIMEOUT, cwd=folder)
     return next(folder.glob(f"{package.name}_*.deb"))
 
 
@@ -194,6 +205,87 @@ def check_python_packages() -> None:
             raise SystemExit(f"{module} is missing: pip install {package}")
 
 
+def node_modules() -> Path:
+    """Where the packages of `GRPC_JS` are, or would be: a folder for each version of the lock."""
+    lock = hashlib.sha256((GRPC_JS / "package-lock.json").read_bytes()).hexdigest()
+    return CACHE / "grpc-js" / lock[:16] / "node_modules"
+
+
+def install_grpc_js() -> None:
+    """``npm ci``, into the cache. Raises NotHere."""
+    wanted = node_modules().parent
+    if wanted.is_dir():
+        return
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise NotHere("there is no node, or no npm")
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=wanted.parent) as folder:
+        new = Path(folder) / "new"
+        new.mkdir()
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(GRPC_JS / name, new)
+        quick = ["--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retry-mintimeout=1000"]
+        run(["npm", "ci", "--loglevel=error", *quick], NPM_TIMEOUT, cwd=new)
+        try:
+            new.rename(wanted)
+        except OSError as error:
+            if not wanted.is_dir():  # then somebody else has just put them there
+                raise NotHere(str(error)) from error
+
+
+def install_debian_tools() -> None:
+    """``apt-get install`` of those that are missing. Raises NotHere."""
+    missing = [
+        package for package, tools in DEBIAN_TOOLS.items() if not any(map(shutil.which, tools))
+    ]
+    if not missing:
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise NotHere("only root on Debian gets them here: " + ", ".join(missing))
+    complaints = apt_install(missing)
+    if complaints:
+        run(["apt-get", "update", "-qq"], APT_TIMEOUT)
+        complaints = apt_install(complaints)
+    if complaints:
+        raise NotHere("; ".join(f"{package}: {why}" for package, why in complaints.items()))
+
+
+def apt_install(packages: Iterable[str]) -> dict[str, str]:
+    """Each alone: not every distribution has all. Returns why those are missing that are."""
+    complaints = {}
+    options = ["-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=60"]
+    unasked = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for package in packages:
+        install = ["apt-get", "install", *options, package]
+        try:
+            run([*install, "--download-only"], APT_TIMEOUT)
+            run(install, None, env=unasked)  # has no timeout: it must not be broken off
+        except NotHere as error:
+            complaints[package] = str(error)
+    return complaints
+
+
+def run(command: list[str], timeout: float | None, **where: Any) -> None:
+    """Runs a command that asks nothing. Raises NotHere with what it complains of.
+
+    :param timeout: seconds after which it is killed.
+    """
+    try:
+        subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=True,
+            **where,
+        )
+    except subprocess.CalledProcessError as error:
+        raise NotHere(error.stderr.strip() or str(error)) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotHere(str(error)) from error
+
+
 def unpack(package: Package, file: Path, folder: Path) -> Path:
     """Extracts the binary of a Debian package."""
     root = folder / "root"
@@ -242,3 +334,8 @@ if __name__ == "__main__":
     for wanted in (CONSUL, *(one for one in (SLOWHTTPTEST,) if one.name in sys.argv[1:])):
         path = find(wanted) or install(wanted)
         print(f"{version(wanted, path)}: {path}")
+    for install_more in (install_grpc_js, install_debian_tools):
+        try:
+            install_more()
+        except NotHere as error:
+            print(f"some tests will be skipped ({install_more.__name__}): {error}", file=sys.stderr)

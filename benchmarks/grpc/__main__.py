@@ -1,7 +1,7 @@
 """What gRPC costs a proxy, beside Envoy, nginx (``grpc_pass``) and HAProxy.
 
     grpc          unary calls, prepared bytes (unary.py)
-    grpc-client   unary calls by grpcio (client.py)
+    grpc-grpcio   unary calls by grpcio (grpcio.py)
     grpc-chat     messages on streams that stay (chat.py)
     grpc-beside   small GETs over HTTP/1.1, alone and beside unary calls (beside.py)
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from benchmarks.processes import Children, ProcessError, free_ports
 from benchmarks.results import Results, Table
 from benchmarks.servers import Setup, nginx_binary, start_backend
 
-PREPARED = 25_000
+PREPARED = 40_000
 """Calls of a second for which header blocks are prepared; a round ends when they are used up."""
 BESIDE = "grpc-beside"
 
@@ -35,7 +34,7 @@ BESIDE = "grpc-beside"
 def run(options: argparse.Namespace) -> Results:
     """All that is asked for; prints each table as it comes."""
     cores = sorted(os.sched_getaffinity(0))
-    results = Results("grpc", f"{platform.platform()}, {len(cores)} cores")
+    results = Results("grpc")
     rounds = Rounds(options.rounds, options.seconds, cores[-1])
     with (
         tempfile.TemporaryDirectory(prefix="siger-bench-grpc-") as directory,

@@ -17,14 +17,14 @@ from siger_gateway.http2.frames import PREFACE, data_frame, headers_frames
 from siger_gateway.http2.hpack_encoder import HeaderEncoder
 
 encode = HeaderEncoder().encode
-_HEAD = encode(
+ANSWER_HEAD = encode(
     [
         (b":status", b"200"),
         (b"content-type", b"application/grpc"),
         (b"grpc-accept-encoding", b"identity, deflate, gzip"),
     ]
 )
-_TRAILERS = encode([(b"grpc-status", b"0"), (b"grpc-message", b"")])
+ANSWER_TRAILERS = encode([(b"grpc-status", b"0"), (b"grpc-message", b"")])
 
 
 class Service(Speaker):
@@ -45,9 +45,9 @@ class Service(Speaker):
         self.transport.write(
             b"".join(
                 [
-                    headers_frames(one, _HEAD, False, 16384)
+                    headers_frames(one, ANSWER_HEAD, False, 16384)
                     + data_frame(one, MESSAGE, False)
-                    + headers_frames(one, _TRAILERS, True, 16384)
+                    + headers_frames(one, ANSWER_TRAILERS, True, 16384)
                     for one, _ in ended
                 ]
             )
@@ -67,7 +67,7 @@ class Chat(Service):
             before = self._taken[stream_id]
             self._taken[stream_id] += size
             if not before:
-                out.append(headers_frames(stream_id, _HEAD, False, 16384))
+                out.append(headers_frames(stream_id, ANSWER_HEAD, False, 16384))
             whole = self._taken[stream_id] // len(MESSAGE) - before // len(MESSAGE)
             out += [data_frame(stream_id, MESSAGE, False)] * whole
         if out:
@@ -76,7 +76,7 @@ class Chat(Service):
     def on_ended(self, ended: list[tuple[int, bytes]]) -> None:
         for stream_id, _ in ended:
             self._taken.pop(stream_id, None)
-            self.transport.write(headers_frames(stream_id, _TRAILERS, True, 16384))
+            self.transport.write(headers_frames(stream_id, ANSWER_TRAILERS, True, 16384))
 
 
 KINDS = {"unary": Service, "chat": Chat}

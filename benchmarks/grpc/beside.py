@@ -4,19 +4,20 @@ Small GETs over HTTP/1.1 come at a constant rate, timed from the moment at which
 (steady.py); then the same beside unary calls at half of the rate that saturates the contender. All
 contenders run from beginning to end and take turns.
 
-Load, backends and their noise share a core, and gRPC's load makes that core busier, too. What this
-alone does to the times is the row ``direct``: both loads without a proxy between.
+The loads and the services share a core, which gRPC makes busier, too. So gRPC's have a lower
+priority; and what they do to the times all the same is the row ``direct``, without a proxy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from time import perf_counter, sleep
+from time import perf_counter
 
 from benchmarks.constant_rate import load_steadily
+from benchmarks.grpc import proxies
 from benchmarks.grpc.proxies import Start
-from benchmarks.grpc.rounds import PEER, STREAMS, Rounds, result, start_backend, start_load
+from benchmarks.grpc.rounds import CONNECTIONS, PEER, STREAMS, Rounds, result, start_load
 from benchmarks.processes import Child, Children, ProcessError, free_ports
 from benchmarks.results import Row, Table
 from benchmarks.rounds import FAILURES, void
@@ -36,6 +37,8 @@ START = 10.0
 """Seconds that it has to start."""
 CALIBRATION = 2
 """Seconds in which saturation is measured."""
+NICE = 10
+"""What load and service of gRPC yield to those of REST."""
 NOT_HERE = ("haproxy",)
 """Half of its saturation is more than the load's core can take beside REST's."""
 DIRECT = "direct"
@@ -70,7 +73,8 @@ def run_beside(
     table = Table("grpc-beside", title, peer=PEER)
     with Children(setup.children.directory) as children:
         mine = replace(setup, children=children)
-        start_backend("unary", mine, rounds.core)
+        backend = proxies.start_backend("unary", mine, rounds.core, NICE)
+        backend.wait_for_port(setup.endpoints[1])
         running = []
         chosen = {name: start for name, start in contenders.items() if name not in NOT_HERE}
         for (name, start), port in zip(chosen.items(), free_ports(len(chosen)), strict=True):
@@ -104,7 +108,8 @@ def run_beside(
 def _saturation(child: Child, port: int, children: Children, core: int) -> float:
     """Calls for each second of CPU: what it could do if the load were no limit."""
     before = child.cpu_seconds()
-    found = result(start_load("unary", port, CALIBRATION, STREAMS, children, core), CALIBRATION)
+    words = port, CALIBRATION, CONNECTIONS, STREAMS
+    found = result(start_load("unary", words, children, core), CALIBRATION)
     cpu = child.cpu_seconds() - before
     if found["errors"] or not found["calls"]:
         raise ProcessError(f"{found['errors']} errors beside {found['calls']} calls")
@@ -114,16 +119,9 @@ def _saturation(child: Child, port: int, children: Children, core: int) -> float
 def _round(running: Running, children: Children, rounds: Rounds) -> None:
     """REST alone, then beside gRPC."""
     alone = load_steadily(children, running.rest_port, RATE, rounds.seconds, rounds.core)
-    load = start_load(
-        "unary",
-        running.calls_port,
-        rounds.seconds + MARGIN,
-        MOST_STREAMS,
-        children,
-        rounds.core,
-        running.calls_rate,
-    )
-    _wait_for_start(load)
+    words = running.calls_port, rounds.seconds + MARGIN, CONNECTIONS, MOST_STREAMS
+    load = start_load("unary", (*words, running.calls_rate), children, rounds.core, NICE)
+    load.wait_for_output("STARTED", START)
     cpu, began = running.cpu_seconds(), perf_counter()
     beside = load_steadily(children, running.rest_port, RATE, rounds.seconds, rounds.core)
     busy = (running.cpu_seconds() - cpu) / (perf_counter() - began)
@@ -148,11 +146,3 @@ def _round(running: Running, children: Children, rounds: Rounds) -> None:
             "busy": busy,
         }
     )
-
-
-def _wait_for_start(load: Child) -> None:
-    deadline = perf_counter() + START
-    while not load.output.read_text().startswith("STARTED"):
-        if load.popen.poll() is not None or perf_counter() > deadline:
-            raise ProcessError(f"gRPC's load has not started\n{load.output_end()}")
-        sleep(0.02)

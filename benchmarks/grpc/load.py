@@ -31,7 +31,7 @@ LAST_ANSWERS = 10.0
 def prepare(folder: Path, connections: int, calls: int) -> None:
     """Writes the header blocks of so many calls, in all, to FILE."""
     count = calls // connections
-    found = [_blocks(count, number * count) for number in range(connections)]
+    found = [blocks(count, number * count) for number in range(connections)]
     (folder / FILE).write_bytes(marshal.dumps(found))
 
 
@@ -40,7 +40,8 @@ def prepared() -> list[list[bytes]]:
     return cast(list[list[bytes]], marshal.loads(Path(FILE).read_bytes()))
 
 
-def _blocks(count: int, first: int) -> list[bytes]:
+def blocks(count: int, first: int) -> list[bytes]:
+    """Header blocks of so many calls, for one connection, in this order."""
     encoder = hpack.Encoder()
     fixed = [
         (":method", "POST"),

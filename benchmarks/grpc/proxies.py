@@ -125,9 +125,13 @@ def start_siger(name: str, code: Path, rest: tuple[int, int], setup: Setup, port
     return setup.children.start(name, argv, core=setup.core, environment=environment)
 
 
-def start_backend(kind: str, setup: Setup, core: int) -> Child:
-    """A service of gRPC (see backend.py) on the ports of the endpoints."""
-    argv: list[str | Path] = [sys.executable, "-m", "benchmarks.grpc.backend", kind]
+def start_backend(kind: str, setup: Setup, core: int, nice: int = 0) -> Child:
+    """A service of gRPC (see backend.py) on the ports of the endpoints.
+
+    :param nice: what it yields to others of its core (nice(1)).
+    """
+    argv: list[str | Path] = ["nice", "-n", str(nice)]
+    argv += [sys.executable, "-m", "benchmarks.grpc.backend", kind]
     argv += [str(one) for one in setup.endpoints]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return setup.children.start("backend", argv, core=core, environment=environment)

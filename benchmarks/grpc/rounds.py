@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -46,7 +46,12 @@ KINDS = (
         "unary",
         "unary",
     ),
-    Kind("grpc-client", "The same by a real client, grpcio", "unary", "client"),
+    Kind(
+        "grpc-grpcio",
+        f"Unary gRPC calls, {CONNECTIONS * STREAMS} at a time, from a client with grpcio",
+        "unary",
+        "grpcio",
+    ),
     Kind(
         "grpc-chat",
         f"Messages of {CONNECTIONS * STREAMS} streams in both directions, each way 64 bytes",
@@ -80,7 +85,8 @@ def run_kind(kind: Kind, contenders: Mapping[str, Start], setup: Setup, rounds: 
     table = Table(kind.name, kind.title, peer=PEER)
     with Children(setup.children.directory) as children:
         mine = replace(setup, children=children)
-        start_backend(kind.backend, mine, rounds.core)
+        backend = proxies.start_backend(kind.backend, mine, rounds.core)
+        backend.wait_for_port(setup.endpoints[1])
         running = []
         for (name, start), port in zip(
             contenders.items(), free_ports(len(contenders)), strict=True
@@ -105,16 +111,12 @@ def run_kind(kind: Kind, contenders: Mapping[str, Start], setup: Setup, rounds: 
     return table
 
 
-def start_backend(kind: str, setup: Setup, core: int) -> None:
-    """On the ports of the endpoints; returns when they are open."""
-    proxies.start_backend(kind, setup, core).wait_for_port(setup.endpoints[1])
-
-
 def _measure(running: Running, kind: Kind, children: Children, rounds: Rounds) -> None:
     """One round: loads the contender and accounts its CPU time to what it completed."""
     child = running.child
     cpu = child.cpu_seconds()
-    load = start_load(kind.load, running.port, rounds.seconds, STREAMS, children, rounds.core)
+    words = running.port, rounds.seconds, CONNECTIONS, STREAMS
+    load = start_load(kind.load, words, children, rounds.core)
     found = result(load, rounds.seconds)
     cpu = child.cpu_seconds() - cpu
     if child.popen.poll() is not None:
@@ -136,16 +138,18 @@ def _measure(running: Running, kind: Kind, children: Children, rounds: Rounds) -
 
 def start_load(
     module: str,
-    port: int,
-    seconds: float,
-    streams: int,
+    words: Sequence[object],
     children: Children,
     core: int,
-    *more: object,
+    nice: int = 0,
 ) -> Child:
-    """A load of this package; ``more`` are its other arguments."""
-    argv: list[str | Path] = [sys.executable, "-m", f"benchmarks.grpc.{module}"]
-    argv += [str(word) for word in (port, seconds, CONNECTIONS, streams, *more)]
+    """A load of this package.
+
+    :param words: its arguments.
+    :param nice: what it yields to others of its core (nice(1)).
+    """
+    argv: list[str | Path] = ["nice", "-n", str(nice)]
+    argv += [sys.executable, "-m", f"benchmarks.grpc.{module}", *(str(word) for word in words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return children.start("load", argv, core=core, environment=environment)
 

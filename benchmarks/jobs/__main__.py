@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import sys
 import tempfile
@@ -44,8 +43,7 @@ GOALS = (
 def run(options: argparse.Namespace) -> Results:
     """Every chosen part, one after the other."""
     cores = sorted(os.sched_getaffinity(0))
-    machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    results = Results("jobs", machine)
+    results = Results("jobs")
     with (
         tempfile.TemporaryDirectory(prefix="siger-bench-jobs-") as directory,
         Children(Path(directory)) as children,

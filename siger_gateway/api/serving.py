@@ -6,12 +6,15 @@ nobody announces it: those who follow it look again, once a second while there a
 
 from __future__ import annotations
 
-from asyncio import Event
-from collections.abc import Callable, Iterator
+from asyncio import FIRST_COMPLETED, Event, Future, ensure_future, wait
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from siger_gateway.api.health import Facts, is_ready
+from siger_gateway.errors import GatewayError
+
+T = TypeVar("T")
 
 EVERY: Final = 1.0
 """Seconds between two looks."""
@@ -54,6 +57,31 @@ class Serving:
         finally:
             self._following.discard(event)
 
+    async def until_drained(self, asked: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+        """What is ``asked``, until the gateway drains: for conversations that last as long as the
+        client likes. A question that is being answered by then is still answered.
+
+        :raises GatewayError: ``draining``.
+        """
+        coming: Future[T] | None = None
+        with self.following() as changed:
+            try:
+                while True:
+                    coming = ensure_future(anext(asked))
+                    while not coming.done():
+                        if self.draining:
+                            raise GatewayError("draining")
+                        changed.clear()
+                        await _either(coming, changed)
+                    try:
+                        one = coming.result()
+                    except StopAsyncIteration:
+                        return
+                    yield one
+            finally:
+                if coming is not None:
+                    coming.cancel()
+
     def look(self, now: float) -> None:
         """For every tick.
 
@@ -67,3 +95,12 @@ class Serving:
         """Something has certainly changed."""
         for event in self._following:
             event.set()
+
+
+async def _either(coming: Future[T], changed: Event) -> None:
+    """Waits until one of them has happened."""
+    changing = ensure_future(changed.wait())
+    try:
+        await wait((coming, changing), return_when=FIRST_COMPLETED)
+    finally:
+        changing.cancel()

@@ -31,6 +31,10 @@ _WINDOWS: Final = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 """``wbits`` of zlib: the container of RFC 1952, and that of RFC 1950, which is HTTP's "deflate"."""
 
 
+Packed = tuple[int, bytes]
+"""A message as it came, behind its flag."""
+
+
 class BadFrame(Exception):
     """The peer's stream is not what gRPC allows.
 
@@ -66,10 +70,18 @@ class Messages:
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that ``data`` completes.
 
+        :raises BadFrame: as ``cut`` and ``unpacked`` do.
+        """
+        return [self.unpacked(message) for message in self.cut(data)]
+
+    def cut(self, data: bytes) -> list[Packed]:
+        """The messages that ``data`` completes, for who unpacks each when its turn comes: a few
+        KiB may be as many MiB then.
+
         :raises BadFrame: ``RESOURCE_EXHAUSTED`` for one that is too long, ``INTERNAL`` for what is
             no message.
         """
-        held, messages, start = self._held, [], 0
+        held, messages, start = self._held, list[Packed](), 0
         held += data
         while len(held) - start >= PREFIX:
             flag, length = struct.unpack_from(">BI", held, start)
@@ -77,11 +89,18 @@ class Messages:
             end = start + PREFIX + length
             if len(held) < end:
                 break
-            message = bytes(held[start + PREFIX : end])
-            messages.append(self._decompressed(message) if flag else message)
+            messages.append((flag, bytes(held[start + PREFIX : end])))
             start = end
         del held[:start]
         return messages
+
+    def unpacked(self, packed: Packed) -> bytes:
+        """A message of ``cut``.
+
+        :raises BadFrame: as ``cut``.
+        """
+        flag, message = packed
+        return self._decompressed(message) if flag else message
 
     def end(self) -> None:
         """The stream has ended.

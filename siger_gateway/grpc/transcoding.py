@@ -46,9 +46,10 @@ MAX_PARAMETERS: Final = 1000
 
 _OF_REQUESTS: Final = frozenset(
     {b"content-type", b"content-length", b"content-encoding", b"accept", b"accept-encoding"}
-    | {b"te", b"expect"}
+    | {b"te", b"expect", b"grpc-encoding", b"grpc-accept-encoding"}
 )
-"""Fields that are about the JSON of a request, or the client's connection."""
+"""Fields that are about the JSON of a request, the client's connection, or messages that are the
+gateway's."""
 _OF_RESPONSES: Final = frozenset(
     {b"content-type", b"content-length", b"trailer", b"grpc-encoding", b"grpc-accept-encoding"}
     | {b"grpc-status", b"grpc-message", b"grpc-status-details-bin"}

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.grpc.framing import PREFIX
 from siger_gateway.http.headers import Headers
 
 TRAILERS: Final = 0x80
@@ -117,9 +118,34 @@ class RequestBody:
 class ResponseBody:
     """A response body to which the trailers are added."""
 
+    def __init__(self) -> None:
+        self._prefix = b""  # what has come of the next message's
+        self._left = 0  # bytes that the message lacks
+
     def feed(self, data: bytes) -> bytes:
         """Of the next bytes from the service, those for the client."""
+        self._follow(data)
         return data
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether trailers may follow: within a message they would be taken for its bytes."""
+        return not (self._prefix or self._left)
+
+    def _follow(self, data: bytes) -> None:
+        position, stop = 0, len(data)
+        while position < stop:
+            if self._left:
+                taken = min(self._left, stop - position)
+                self._left -= taken
+                position += taken
+                continue
+            lacking = PREFIX - len(self._prefix)
+            self._prefix += data[position : position + lacking]
+            position += lacking
+            if len(self._prefix) == PREFIX:
+                self._left = int.from_bytes(self._prefix[1:], "big")
+                self._prefix = b""
 
     def end(self, trailers: Headers) -> bytes:
         """The last bytes for the client.
@@ -168,6 +194,7 @@ class _TextResponse(ResponseBody):
     """Encodes each piece as it comes: nothing has to wait for a third byte."""
 
     def feed(self, data: bytes) -> bytes:
+        self._follow(data)
         return b2a_base64(data, newline=False)
 
     def end(self, trailers: Headers) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Response
@@ -21,6 +21,10 @@ from siger_gateway.http2.tunnel import WEBSOCKET, StreamTransport, accept_of
 
 if TYPE_CHECKING:
     from siger_gateway.http2.client import ClientConnection
+
+MAX_INTERIM: Final = 100
+"""1xx responses before the final one: each is passed on whether the client reads or not. A service
+that says every 20 s that it is still there (102) has half an hour."""
 
 
 class ClientStream(Stream):
@@ -48,7 +52,7 @@ class ClientStream(Stream):
         self._consumer: ResponseConsumer | None = None
         self._method = b""
         self._response: Response | None = None
-        self._declared = -1  # bytes of the response's body, by its head
+        self._declared = -1  # bytes of the body, by its head; below zero: not said, 1xx so far
         self._received = 0
         self._sending = False
         self._paused = False
@@ -170,6 +174,9 @@ class ClientStream(Stream):
         if response.status < 200:
             if ends:
                 raise ProtocolError("upstream_protocol", "An interim response cannot be the end.")
+            self._declared -= 1
+            if self._declared < -1 - MAX_INTERIM:
+                raise ProtocolError("upstream_protocol", "Too many 1xx responses.")
             consumer.on_informational(response)
             return
         if self._upgrade is not None and response.status == 200 and not ends:

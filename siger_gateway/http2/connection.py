@@ -56,8 +56,9 @@ EMPTY_TABLE: Final = b"\x20"
 _UP_TO_FLAGS: Final = 5
 """Bytes of a frame by which SETTINGS can be told from all others."""
 
-_encode: Final = HeaderEncoder().encode
+_encoder: Final = HeaderEncoder()
 """The same bytes on every connection."""
+_encode: Final = _encoder.encode
 
 
 class Connection(asyncio.Protocol):
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
         self.now = now
         self.budgets = Budgets(now, trust)
         self._reader = FrameReader()
-        self._decoder = HeaderDecoder()
+        self._decoder = HeaderDecoder(never_index=_encoder.never_index)
         self._list_limit = list_limit
         self._count_limit = count_limit
         self._block_limit = block_limit
@@ -133,8 +134,8 @@ class Connection(asyncio.Protocol):
                         self._on_headers(flags, stream_id, payload)
                     else:
                         self._on_other(kind, flags, stream_id, payload)
-                except StreamFault as fault:
-                    self._on_stream_fault(fault)
+                except StreamFault as stream_fault:  # mypyc: one name, one type
+                    self._on_stream_fault(stream_fault)
                 if self.ending:
                     return
             if reader.fault is not None:
@@ -380,9 +381,11 @@ class Connection(asyncio.Protocol):
             self._check_opened(stream_id)
             self._spend_noise()
             return
+        waited = stream.has_waited()
         self.forget(stream_id)
         stream.on_reset(code)
-        self.spend_reset()
+        if not waited:
+            self.spend_reset()
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         settings = frames.read_settings(flags, stream_id, payload)
@@ -426,11 +429,13 @@ class Connection(asyncio.Protocol):
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         opaque = frames.read_ping(stream_id, payload)
-        self._spend_noise()
         if flags & frames.ACK:
+            self._spend_noise()
             self.on_ping_ack(opaque)
-        else:
+        elif self.budgets.windows.take(self.now):
             self.write(frames.ping_ack(opaque))
+        else:
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "too many PING")
 
     def on_ping_ack(self, opaque: bytes) -> None:
         """The answer to one of ours, perhaps."""

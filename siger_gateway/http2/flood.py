@@ -49,13 +49,15 @@ class Budgets:
 
     def __init__(self, now: float, trust: float) -> None:
         self.resets = Budget(RESETS * trust, RESETS_RATE * trust, now)
-        """Streams that end in a RST_STREAM of either side's, or are refused."""
+        """Streams that are refused, or end in a RST_STREAM, unless the peer had waited for long."""
         self.noise = Budget(NOISE * trust, NOISE_RATE * trust, now)
-        """PING, SETTINGS, PRIORITY, unknown frames, frames for streams that are over."""
+        """SETTINGS, PRIORITY, unknown frames, frames for streams that are over, what answers none
+        of ours."""
         self.empty = Budget(EMPTY * trust, EMPTY_RATE * trust, now)
         """DATA and CONTINUATION without content."""
         self.windows = Budget(WINDOWS * trust, WINDOWS_RATE * trust, now)
-        """WINDOW_UPDATE; each DATA frame that is sent earns some."""
+        """WINDOW_UPDATE and PING; each DATA frame that is sent earns some: clients of gRPC in Go
+        and Java PING for nearly each that they get, to estimate bandwidth and delay."""
 
 
 RESETS: Final = 1000.0
@@ -63,11 +65,11 @@ RESETS_RATE: Final = 33.0
 """Node's streamResetBurst and streamResetRate: a browser that closes a tab resets a hundred."""
 NOISE: Final = 1000.0
 NOISE_RATE: Final = 100.0
-"""nghttp2 and Envoy allow 1,000 outstanding acknowledgements; gRPC pings once in seconds."""
+"""nghttp2 and Envoy allow 1,000 outstanding acknowledgements."""
 EMPTY: Final = 100.0
 EMPTY_RATE: Final = 10.0
 WINDOWS: Final = 5000.0
 WINDOWS_RATE: Final = 1000.0
 WINDOWS_PER_DATA: Final = 4.0
-"""For each DATA frame that is sent: two are usual, of the stream and of the connection. Envoy
-allows ten."""
+"""For each DATA frame that is sent: two windows are usual, of the stream and of the connection, and
+a PING. Envoy allows ten windows."""

@@ -16,6 +16,7 @@ from struct import Struct
 from typing import Final
 
 from siger_gateway.http2.faults import (
+    ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
     PROTOCOL_ERROR,
@@ -60,6 +61,8 @@ DEFAULT_MAX_FRAME_SIZE: Final = 16384
 LARGEST_MAX_FRAME_SIZE: Final = 2**24 - 1
 DEFAULT_WINDOW: Final = 65535
 LARGEST_WINDOW: Final = 2**31 - 1
+MOST_SETTINGS: Final = 32
+"""Settings in one frame, as nghttp2 has it since CVE-2020-11080; clients send up to 11."""
 
 _TYPE_NAMES: Final = (
     *("data", "headers", "priority", "rst_stream", "settings", "push_promise", "ping", "goaway"),
@@ -218,6 +221,8 @@ def read_settings(flags: int, stream_id: int, payload: bytes) -> list[tuple[int,
         raise ConnectionFault(FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with settings")
     if len(payload) % _setting.size:
         raise ConnectionFault(FRAME_SIZE_ERROR, "SETTINGS that end within a setting")
+    if len(payload) > MOST_SETTINGS * _setting.size:
+        raise ConnectionFault(ENHANCE_YOUR_CALM, "too many settings in one frame")
     settings: list[tuple[int, int]] = []
     for position in range(0, len(payload), _setting.size):
         identifier, value = _setting.unpack_from(payload, position)

@@ -18,6 +18,7 @@ it is 3.3 (0.6) and 25; a block that comes again takes 0.1 and 19 (``python -m b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from siger_gateway.http.headers import Header, Headers
@@ -52,17 +53,25 @@ _Known = tuple[Headers, int, frozenset[bytes] | None]
 """What a block decodes to: its fields, what they count at most, and ``never_indexed``."""
 
 
+def _goes_no_further(field: Header) -> bool:
+    """For who passes nothing on."""
+    return False
+
+
 class HeaderDecoder:
     """Decodes the header blocks of one connection, in the order of their arrival.
 
     :param max_table_size: bytes of the dynamic table. A connection begins with the default; what
         our SETTINGS say instead counts from their acknowledgement on (``limit_table``).
+    :param never_index: is told of each field that came as never indexed, and says whether it has to
+        be told of the next such one, too.
     """
 
     __slots__ = (
         "_blocks",
         "_largest",
         "_must_shrink_to",
+        "_never_index",
         "_seen",
         "_size",
         "_table",
@@ -71,12 +80,17 @@ class HeaderDecoder:
         "never_indexed",
     )
 
-    def __init__(self, max_table_size: int = DEFAULT_TABLE_SIZE) -> None:
+    def __init__(
+        self,
+        max_table_size: int = DEFAULT_TABLE_SIZE,
+        never_index: Callable[[Header], bool] = _goes_no_further,
+    ) -> None:
+        self._never_index = never_index
         self.max_table_size = max_table_size
         """What the peer may choose at most. Changed by ``limit_table``."""
         self.never_indexed: frozenset[bytes] | None = None
-        """Names of the fields in the last block that an intermediary has to pass on as literals
-        that are never indexed (RFC 7541 section 7.1.3). None for nearly all blocks."""
+        """Names of the fields in the last block that came as literals that are never indexed (RFC
+        7541 section 7.1.3). None for nearly all blocks."""
         self._table: Headers = _STATIC.copy()
         self._size = 0
         self._table_limit = max_table_size
@@ -121,6 +135,7 @@ class HeaderDecoder:
         table = self._table
         headers: Headers = []
         never_indexed: set[bytes] | None = None
+        must_tell = False
         literal_bytes = 0
         unchanged = True
         first = 0  # where the fields begin, after updates of the table's size
@@ -185,6 +200,8 @@ class HeaderDecoder:
                 if never_indexed is None:
                     never_indexed = set()
                 never_indexed.add(name)
+                if self._never_index(field):
+                    must_tell = True
             literal_bytes += size
             if literal_bytes > max_list_bytes:  # nothing of it will be wanted
                 headers.clear()
@@ -200,7 +217,7 @@ class HeaderDecoder:
             or (most > max_list_bytes and _size_of(headers) > max_list_bytes)
         ):
             raise HeaderListTooLarge
-        if unchanged and end <= LONGEST_REMEMBERED:
+        if unchanged and not must_tell and end <= LONGEST_REMEMBERED:
             self._remember(block, (headers, most, self.never_indexed))
         return headers
 

@@ -36,6 +36,10 @@ NEVER_INDEXED: Final = 0x10
 
 MAX_REMEMBERED: Final = 4096
 """Fields, up to 4 MiB; then they are learned anew."""
+NEVER_INDEXED_BYTES: Final = 1024 * 1024
+"""Of fields that peers have sent as never indexed: many more than can be on their way through."""
+NOTE_OVERHEAD: Final = 256
+"""Bytes that each of them takes beside its own."""
 LONGEST_REMEMBERED: Final = 512
 """Bytes of a field that is remembered, as in ``http1.plain``."""
 
@@ -78,7 +82,14 @@ def _is_sensitive(name: bytes, value: bytes) -> bool:
 
 
 class _Fields(dict[Header, bytes]):
-    """A field -> its representation."""
+    """A field -> its representation.
+
+    :param kept: those that stay when all others are learned anew.
+    """
+
+    def __init__(self, kept: dict[Header, bytes]) -> None:
+        super().__init__()
+        self._kept = kept
 
     def __missing__(self, field: Header) -> bytes:
         name, value = field
@@ -95,6 +106,7 @@ class _Fields(dict[Header, bytes]):
         if len(encoded) <= LONGEST_REMEMBERED:
             if len(self) >= MAX_REMEMBERED:
                 self.clear()
+                self.update(self._kept)
             self[field] = encoded
         return encoded
 
@@ -102,28 +114,36 @@ class _Fields(dict[Header, bytes]):
 class HeaderEncoder:
     """Encodes header blocks, for any number of connections."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_never_indexed", "_never_indexed_bytes")
 
     def __init__(self) -> None:
-        self._fields = _Fields()
+        self._never_indexed: dict[Header, bytes] = {}
+        self._never_indexed_bytes = 0
+        self._fields = _Fields(self._never_indexed)
 
-    def encode(self, headers: Headers, never_indexed: frozenset[bytes] | None = None) -> bytes:
-        """The header block of these fields, whose names are in lower case already.
+    def encode(self, headers: Headers) -> bytes:
+        """The header block of these fields, whose names are in lower case already."""
+        return b"".join(map(self._fields.__getitem__, headers))
 
-        :param never_indexed: names of fields that came as never indexed and have to go on so
-            (``HeaderDecoder.never_indexed``), beside those that are sensitive anyway.
+    def never_index(self, field: Header) -> bool:
+        """From now on ``field`` is written as never indexed: it came so, and has to go on so (RFC
+        7541 section 7.1.3). That it is the same for whoever else sends it costs the next hop some
+        bytes at most; in return no message needs to say it of its fields.
+
+        :returns: False for one that always is.
         """
-        if never_indexed is None:
-            return b"".join(map(self._fields.__getitem__, headers))
-        fields = self._fields
-        return b"".join(
-            [
-                _literal(field[0], field[1], NEVER_INDEXED)
-                if field[0] in never_indexed
-                else fields[field]
-                for field in headers
-            ]
-        )
+        name, value = field
+        if _is_sensitive(name, value):
+            return False
+        noted = self._never_indexed
+        if field not in noted:
+            self._fields[field] = noted[field] = _literal(name, value, NEVER_INDEXED)
+            self._never_indexed_bytes += len(noted[field]) + NOTE_OVERHEAD
+            while self._never_indexed_bytes > NEVER_INDEXED_BYTES:
+                oldest = next(iter(noted))
+                self._never_indexed_bytes -= len(noted.pop(oldest)) + NOTE_OVERHEAD
+                self._fields.pop(oldest, None)
+        return True
 
     def __repr__(self) -> str:
         return f"<HeaderEncoder {len(self._fields)} fields remembered>"

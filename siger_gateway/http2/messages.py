@@ -121,6 +121,8 @@ def _upgrade(protocol: bytes, target: bytes, fields: Headers) -> Request:
     request = Request(b"GET", target, [*kept, (b"sec-websocket-key", new_key())], True)
     request.http2 = True
     request.upgrade = WEBSOCKET
+    if b"cookie" in request.fields:
+        _join_cookies(request)
     request.complete = True  # all that HTTP knows of it
     return request
 

@@ -44,6 +44,9 @@ FIELD_OVERHEAD: Final = 32
 LINGER: Final = 3.0
 """Seconds in which what a refused client still sends is read and dropped, or a reset would take the
 GOAWAY from it; as in HTTP/1.1."""
+REMEMBERED_GAPS: Final = 64
+"""Runs of ids that a client may pass over and have told apart from those that it has used (RFC 9113
+section 5.1.1); nobody but tests passes over any."""
 PATIENCE: Final = 1.0
 """Seconds that a client gets to answer the PING behind a first GOAWAY."""
 
@@ -62,7 +65,8 @@ class ServerConnection(Connection):
         self.owner = owner
         self.peer = ""
         self.scheme = b"http"
-        self._last = 0  # stream that has been opened
+        self._last = -1  # stream that has been opened
+        self._skipped: tuple[range, ...] = ()  # ids that were passed over, and so are never used
         self._refused_above = LARGEST_WINDOW  # what the last GOAWAY said
         self._last_read = owner.now
         self._began = owner.now
@@ -129,7 +133,7 @@ class ServerConnection(Connection):
 
     @property
     def last_stream_id(self) -> int:
-        return self._last
+        return max(self._last, 0)
 
     def _on_block(self, stream_id: int, block: bytes, ends: bool) -> None:
         self._block_since = 0.0
@@ -143,11 +147,16 @@ class ServerConnection(Connection):
             if headers is None:
                 raise StreamFault(stream_id, ENHANCE_YOUR_CALM, "trailers that are too large")
             stream.on_headers(headers, ends=ends)
+        elif stream_id == self._last + 2:
+            self._open(stream_id, headers, ends)
         elif stream_id > self._last and stream_id & 1:
+            if stream_id <= self._refused_above:
+                skipped = range(self._last + 2, stream_id, 2)
+                self._skipped = (*self._skipped[1 - REMEMBERED_GAPS :], skipped)
             self._open(stream_id, headers, ends)
         elif stream_id in self._reset:
             self._spend_noise()  # they crossed
-        elif stream_id & 1:
+        elif stream_id & 1 and not any(stream_id in skipped for skipped in self._skipped):
             raise ConnectionFault(STREAM_CLOSED, "HEADERS for a stream that is over")
         else:
             raise ConnectionFault(PROTOCOL_ERROR, "HEADERS for a stream of a wrong number")
@@ -235,8 +244,8 @@ class ServerConnection(Connection):
         if self.ending:
             return
         if self._refused_above == LARGEST_WINDOW:
-            self._refused_above = self._last
-            self.write(frames.goaway(self._last, NO_ERROR))
+            self._refused_above = self.last_stream_id
+            self.write(frames.goaway(self.last_stream_id, NO_ERROR))
         self._close_if_drained()
 
     def _close_if_drained(self) -> None:
@@ -291,7 +300,7 @@ class ServerConnection(Connection):
     def close_if_at_rest(self, before: float) -> bool:
         if self.at_rest_since > before or self.transport.is_closing():
             return False
-        self.write(frames.goaway(self._last, NO_ERROR))
+        self.write(frames.goaway(self.last_stream_id, NO_ERROR))
         self.ending = True
         self.flush()
         self.transport.close()

@@ -30,6 +30,11 @@ LEAST_PROGRESS: Final = 4096
 """Bytes of a response that waits which a client has to take in ``idle_timeout``: one that opens its
 window byte by byte could hold a stream, and what waits in it, for days."""
 
+PATIENT: Final = 1.0
+"""Seconds without progress after which a client that gives a stream up is no attacker: of streams
+that have to last so long there can be no more than ``server.MAX_STREAMS`` a second. Envoy's
+premature_reset_min_stream_lifetime_seconds."""
+
 _OF_101: Final = CONNECTION_FIELDS | {b"sec-websocket-accept"}
 """Fields of HTTP/1.1's answer to a WebSocket that HTTP/2's does not have (RFC 8441 section 5)."""
 
@@ -192,6 +197,9 @@ class ServerStream(Stream):
         if server.streams.get(self.id) is self:  # it has not been reset for that
             server.reset(self.id, PROTOCOL_ERROR)
         server.spend_reset()
+
+    def has_waited(self) -> bool:
+        return self._server.now - self._last_progress >= PATIENT
 
     def on_reset(self, code: int) -> None:
         consumer, self._consumer = self._consumer, None

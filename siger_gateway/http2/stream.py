@@ -165,5 +165,9 @@ class Stream:
     def on_reset(self, code: int) -> None:
         """The peer has given up the stream, which is none any more."""
 
+    def has_waited(self) -> bool:
+        """Whether the peer has waited so long in vain that it may well give the stream up."""
+        return False
+
     def on_lost(self, detail: str) -> None:
         """The connection has ended, and the stream with it."""

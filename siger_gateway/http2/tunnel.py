@@ -28,7 +28,7 @@ class StreamTransport(asyncio.Transport):
         super().__init__()
         self._stream = stream
         self._protocol = cast(asyncio.Protocol, protocol)
-        self._paused = False
+        self._paused = True  # until it begins: then there is credit for what has come early
         self._ended_here = False
         self._ended_there = False
         self._lost = False

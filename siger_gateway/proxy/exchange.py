@@ -168,9 +168,10 @@ class Exchange:
         connection = endpoint.pool.take() if trusted else None
         if connection is not None:
             self._send_head(connection)
-        elif endpoint.pool.wait(self):
-            self._waiting = True
-        else:
+            return
+        self._waiting = True
+        if not endpoint.pool.wait(self):
+            self._waiting = False
             self._attempt_failed("pending_overflow", "too many are waiting for a connection")
 
     def on_connection(self, connection: AnyConnection) -> None:

@@ -60,15 +60,17 @@ NOT_IN_TRAILERS: Final = (
 asks, and for what, in another way (RFC 9110 section 6.5.1)."""
 
 MAX_REQUEST_ID: Final = 128
-_REQUEST_ID_CHARACTERS: Final = (
+_IN_REQUEST_ID: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=:@"
 )
+_REQUEST_ID: Final = bytes(code if code in _IN_REQUEST_ID else ord("-") for code in range(256))
+"""Translates an id to itself, if it is one: a third of what it costs to delete the characters."""
 
 
 def request_id(fields: dict[bytes, bytes]) -> bytes:
     """The client's id if it is a sane token, else a new one of 32 hexadecimal digits."""
     given = fields.get(b"x-request-id")
-    if given and len(given) <= MAX_REQUEST_ID and not given.translate(None, _REQUEST_ID_CHARACTERS):
+    if given and len(given) <= MAX_REQUEST_ID and given.translate(_REQUEST_ID) == given:
         return given
     return hexlify(getrandbits(128).to_bytes(16, "big"))
 

@@ -53,9 +53,13 @@ class WebStream(TranslatedStream):
         self._stream.send_data(data if self._body is None else self._body.feed(data))
 
     def send_end(self, trailers: Headers) -> None:
-        if self._body is not None:
+        if self._body is None:
+            self._stream.send_end([])
+        elif self._body.is_between_messages:
             self._stream.send_data(self._body.end(trailers))
-        self._stream.send_end([])
+            self._stream.send_end([])
+        else:
+            self._stream.abort()
 
 
 class WebConsumer:

@@ -9,6 +9,8 @@ status of its code. After that, the failure is the last thing in the stream (``g
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc.framing import BadFrame, Messages
 from siger_gateway.grpc.json_streams import ResponseStream
@@ -81,18 +83,22 @@ class JsonReply(TranslatedStream):
             self._stream.send_data(data)
             return
         try:
-            messages = self._messages.feed(data)
+            # One by one: many small ones may be large when they are unpacked.
+            messages = map(self._messages.unpacked, self._messages.cut(data))
+            if self._form is None:
+                self._take_message(messages)
+            else:
+                self._send_messages(self._form, messages)
         except BadFrame as fault:
             raise GatewayError("upstream_message", fault.detail) from None
-        if self._form is not None:
-            self._send_messages(self._form, messages)
-            return
+
+    def _take_message(self, messages: Iterable[bytes]) -> None:
         for message in messages:
             if self._document is not None:
                 raise GatewayError("upstream_message", "The service sent more than one message.")
             self._document = self._binding.response_json(message)
 
-    def _send_messages(self, form: ResponseStream, messages: list[bytes]) -> None:
+    def _send_messages(self, form: ResponseStream, messages: Iterable[bytes]) -> None:
         told: list[bytes] = []
         try:
             for message in messages:

@@ -1,7 +1,7 @@
 """One call of gRPC that the gateway itself answers; its handler is a task.
 
     start       the method is looked up when the task begins; ``grpc-timeout`` sets a timer
-    messages    come out of the body as the handler takes them: while some wait, the client has to
+    messages    are unpacked as the handler takes them: while some wait, the client has to
     answers     the head goes with the first one; while the client reads slowly, the handler waits
     end         trailers with the status, or, before there was an answer, a head that is the end
     account     once, however it ended: HTTP's status, and the call with its code
@@ -20,7 +20,7 @@ from typing import Final
 
 from siger_gateway.errors import REASONS, GatewayError
 from siger_gateway.grpc import deadline
-from siger_gateway.grpc.framing import ENCODINGS, BadFrame, Messages, frame
+from siger_gateway.grpc.framing import ENCODINGS, BadFrame, Messages, Packed, frame
 from siger_gateway.grpc.service import Context, Services
 from siger_gateway.grpc.status import CODES, Code, encode_message, trailers_only
 from siger_gateway.http.headers import Headers
@@ -30,8 +30,7 @@ from siger_gateway.proxy.arrival import Arrival
 from siger_gateway.telemetry.metrics import GrpcCalls
 
 MAX_REQUEST: Final = 1024 * 1024
-"""Bytes of a message to the gateway itself: as large as a job may be, and some space around it. Of
-small compressed messages a few dozen can come at once, so this bounds memory too."""
+"""Bytes of a message to the gateway itself: as large as a job may be, and some space around it."""
 
 _TYPES: Final = (b"application/grpc", b"application/grpc+proto")
 _HEAD: Final = [
@@ -75,7 +74,7 @@ class LocalCall:
         self._stream = arrival.call.stream
         self._context = Context(caller, arrival.call.request.fields)
         self._messages: Messages | None = None
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[Packed] = deque()
         self._complete = not arrival.call.request.has_body
         self._news = asyncio.Event()  # something waits, or nothing more comes
         self._writable = asyncio.Event()
@@ -109,7 +108,7 @@ class LocalCall:
         if self._over:
             return
         try:
-            self._waiting += self._messages.feed(data)
+            self._waiting += self._messages.cut(data)
         except BadFrame as error:
             self._break(error)
             return
@@ -167,9 +166,10 @@ class LocalCall:
 
     async def _received(self) -> AsyncGenerator[bytes, None]:
         """The messages of the call; while none waits, the client may send more."""
+        assert self._messages is not None
         while True:
             while self._waiting:
-                yield self._waiting.popleft()
+                yield self._messages.unpacked(self._waiting.popleft())
             if self._complete:
                 return
             self._news.clear()

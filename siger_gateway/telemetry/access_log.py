@@ -29,6 +29,9 @@ _C1: Final = re.compile(rb"\xc2[\x80-\x9f]")
 line for some readers, U+009B begins an escape sequence of terminals."""
 C1_BEGINS: Final = 0xC2
 
+_MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
+"""The end of a time: to format a number costs as much as to encode half of the record."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -108,8 +111,8 @@ def _lines(records: Iterable[AccessRecord]) -> bytes:
         if int(now) != second or not prefix:
             second = int(now)
             prefix = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
-        record.time = f"{prefix}.{int((now - second) * 1000):03d}Z"
-        record.duration = round(record.duration, 6)
+        record.time = prefix + _MILLISECONDS[int((now - second) * 1000)]
+        record.duration = int(record.duration * 1e6 + 0.5) / 1e6  # round() takes twice as long
         query = record.query
         if isinstance(query, bytes):
             record.query = redact_query(query).decode("latin-1")

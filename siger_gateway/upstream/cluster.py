@@ -23,6 +23,7 @@ from siger_gateway.telemetry.metrics import ServiceStats
 from siger_gateway.tls.client import ClientTls
 from siger_gateway.upstream import ewma
 from siger_gateway.upstream.balancer import POLICIES, Balancer
+from siger_gateway.upstream.dial import Dialer
 from siger_gateway.upstream.hashing import Ring, make_hash_key, members_of
 from siger_gateway.upstream.health import HealthChecker
 from siger_gateway.upstream.outlier import OutlierDetector
@@ -64,10 +65,10 @@ class Endpoint:
         http2: bool = False,
     ) -> None:
         host, _, port = spec.address.rpartition(":")
+        dialer = Dialer(host.strip("[]"), int(port), tls)
         self.address = spec.address
         self.weigh(spec.weight, WARM)
-        kind = StreamPool if http2 else Pool
-        self.pool: Pool | StreamPool = kind(host.strip("[]"), int(port), pool, tls)
+        self.pool: Pool | StreamPool = (StreamPool if http2 else Pool)(dialer, pool)
         self.active = 0
         """Exchanges now on this endpoint."""
         self.healthy = True
@@ -178,7 +179,7 @@ class Cluster:
             endpoint = known.get(spec.address)
             if (
                 endpoint is None
-                or endpoint.pool.tls is not tls
+                or endpoint.pool.dialer.tls is not tls
                 or isinstance(endpoint.pool, StreamPool) is not http2
             ):
                 endpoint = Endpoint(spec, self.config.pool, tls, http2=http2)

@@ -141,7 +141,7 @@ async def check(pool: Pool | StreamPool, config: HealthCheckConfig) -> str | Non
                 else ClientStream(connection)
             )
             headers: Headers = [
-                (b"host", (config.host or pool.address).encode()),
+                (b"host", (config.host or pool.dialer.address).encode()),
                 (b"user-agent", USER_AGENT),
             ]
             if config.type == "grpc":
@@ -172,9 +172,9 @@ def health_request(service: str) -> bytes:
 
 async def _connect(pool: Pool | StreamPool, probe: _Probe) -> UpstreamConnection | ClientConnection:
     if isinstance(pool, Pool):
-        return await pool.dial(lambda: UpstreamConnection(probe))
+        return await pool.dialer.dial(lambda: UpstreamConnection(probe))
     now = asyncio.get_running_loop().time()
-    return await pool.dial(lambda: ClientConnection(probe, now))
+    return await pool.dialer.dial(lambda: ClientConnection(probe, now))
 
 
 class _Probe:

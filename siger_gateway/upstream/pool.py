@@ -15,7 +15,6 @@ from typing import Protocol
 from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.http2.client_stream import ClientStream
-from siger_gateway.tls.client import ClientTls
 from siger_gateway.upstream.dial import Dialer, why_not
 
 log = logging.getLogger(__name__)
@@ -34,11 +33,8 @@ class Waiter(Protocol):
     def on_no_connection(self, reason: str, detail: str) -> None: ...
 
 
-class Pool(Dialer):
-    """The connections to ``host:port``.
-
-    :param tls: None: they are plain.
-    """
+class Pool:
+    """The connections that ``dialer`` opens."""
 
     __slots__ = (
         "_config",
@@ -48,13 +44,12 @@ class Pool(Dialer):
         "_opening",
         "_tasks",
         "_waiting",
+        "dialer",
         "retired",
     )
 
-    def __init__(
-        self, host: str, port: int, config: PoolConfig, tls: ClientTls | None = None
-    ) -> None:
-        super().__init__(host, port, tls)
+    def __init__(self, dialer: Dialer, config: PoolConfig) -> None:
+        self.dialer = dialer
         self.retired = False
         self._config = config
         self._idle: list[UpstreamConnection] = []
@@ -68,7 +63,7 @@ class Pool(Dialer):
 
     def __repr__(self) -> str:
         return (
-            f"<Pool {self.address} idle={len(self._idle)} open={self._open} "
+            f"<Pool {self.dialer.address} idle={len(self._idle)} open={self._open} "
             f"waiting={len(self._waiting)}{' retired' if self.retired else ''}>"
         )
 
@@ -140,7 +135,7 @@ class Pool(Dialer):
         if failure is not None:
             self._open -= 1
             reason, detail = failure
-            fields = {"endpoint": self.address, "error": detail}
+            fields = {"endpoint": self.dialer.address, "error": detail}
             log.debug("connect failed", extra={"fields": fields})
             if awaited:
                 waiter.on_no_connection(reason, detail)
@@ -157,7 +152,7 @@ class Pool(Dialer):
         """Opens the connection; reason and detail when that fails."""
         try:
             async with asyncio.timeout(self._config.connect_timeout):
-                await self.dial(lambda: connection)
+                await self.dialer.dial(lambda: connection)
         except OSError as error:
             connection.discard()  # after a timeout it may have come just now
             return why_not(error)

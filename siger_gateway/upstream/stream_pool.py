@@ -14,18 +14,14 @@ import logging
 from siger_gateway.config.schema import PoolConfig
 from siger_gateway.http2.client import MAX_STREAMS, ClientConnection
 from siger_gateway.http2.client_stream import ClientStream
-from siger_gateway.tls.client import ClientTls
 from siger_gateway.upstream.dial import Dialer, why_not
 from siger_gateway.upstream.pool import Waiter
 
 log = logging.getLogger(__name__)
 
 
-class StreamPool(Dialer):
-    """The connections to ``host:port``.
-
-    :param tls: None: h2c, by prior knowledge.
-    """
+class StreamPool:
+    """The connections that ``dialer`` opens: with TLS, or h2c by prior knowledge."""
 
     __slots__ = (
         "_config",
@@ -36,13 +32,12 @@ class StreamPool(Dialer):
         "_streams_each",
         "_tasks",
         "_waiting",
+        "dialer",
         "retired",
     )
 
-    def __init__(
-        self, host: str, port: int, config: PoolConfig, tls: ClientTls | None = None
-    ) -> None:
-        super().__init__(host, port, tls)
+    def __init__(self, dialer: Dialer, config: PoolConfig) -> None:
+        self.dialer = dialer
         self.retired = False
         self._config = config
         self._connections: list[ClientConnection] = []
@@ -55,7 +50,7 @@ class StreamPool(Dialer):
 
     def __repr__(self) -> str:
         return (
-            f"<StreamPool {self.address} connections={self._connections} "
+            f"<StreamPool {self.dialer.address} connections={self._connections} "
             f"waiting={len(self._waiting)}{' retired' if self.retired else ''}>"
         )
 
@@ -142,7 +137,7 @@ class StreamPool(Dialer):
         failure = None
         try:
             async with asyncio.timeout(self._config.connect_timeout):
-                await self.dial(lambda: connection)
+                await self.dialer.dial(lambda: connection)
                 await connection.opened.wait()  # it says how many streams it takes, if it can
         except OSError as error:
             failure = why_not(error)
@@ -166,7 +161,7 @@ class StreamPool(Dialer):
 
     def _tell_failure(self, reason: str, detail: str) -> None:
         """Those who wait for nothing else are told."""
-        fields = {"endpoint": self.address, "error": detail}
+        fields = {"endpoint": self.dialer.address, "error": detail}
         log.debug("connect failed", extra={"fields": fields})
         if self._opening or any(one.room > 0 for one in self._connections):
             return

@@ -103,7 +103,7 @@ async def test_a_real_client_gets_an_answer_to_each_of_its_messages(folder: Path
 
 
 @pytest.mark.parametrize(
-    ("load", "kind"), [("unary", "unary"), ("client", "unary"), ("chat", "chat")]
+    ("load", "kind"), [("unary", "unary"), ("grpcio", "unary"), ("chat", "chat")]
 )
 async def test_a_load_counts_what_was_answered(load: str, kind: str, folder: Path) -> None:
     async with backend(kind, folder) as port:
@@ -127,7 +127,7 @@ async def test_a_constant_rate_is_kept_until_the_load_is_told_to_end(folder: Pat
     assert found["errors"] == 0
 
 
-@pytest.mark.parametrize("load", ["unary", "client", "chat"])
+@pytest.mark.parametrize("load", ["unary", "grpcio", "chat"])
 async def test_a_service_that_refuses_calls_makes_errors(load: str, folder: Path) -> None:
     service = GrpcService(refuses=grpc.StatusCode.UNAVAILABLE)
     await service.start()

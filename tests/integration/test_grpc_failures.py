@@ -88,6 +88,28 @@ async def test_a_call_without_a_route_is_unimplemented(serve: Serve) -> None:
     assert (error.code(), reason(error)) == (grpc.StatusCode.UNIMPLEMENTED, "no_route")
 
 
+async def test_calls_are_routed_by_their_metadata(
+    serve: Serve, grpc_services: GrpcServices
+) -> None:
+    old, new = await grpc_services(None, None)
+    gateway = await serve(
+        'consul_address: ""\nnats_address: ""\n'
+        f"services: {{old: {{endpoints: [{old.address}], protocol: h2c}}, "
+        f"new: {{endpoints: [{new.address}], protocol: h2c}}}}\n"
+        "routes:\n"
+        "  - {name: new, match: {path_prefix: /grpc.testing.TestService, "
+        "headers: {x-version: next}}, service: new}\n"
+        "  - {name: old, match: {path_prefix: /grpc.testing.TestService}, service: old}\n"
+    )
+    async with client_of(gateway.port) as client:
+        for metadata in (("x-version", "next"),), (("x-version", "this"),), ():
+            await client.unary(ask(), metadata=metadata, timeout=BOUND)
+        twice = (("x-version", "next"), ("x-version", "this"))
+        error = await failure(client.unary(ask(), metadata=twice, timeout=BOUND))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, "it decides, so it is said once"
+    assert [len(one.calls) for one in (new, old)] == [1, 2]
+
+
 async def test_a_service_that_is_not_there_is_unavailable(
     serve: Serve, grpc_services: GrpcServices
 ) -> None:

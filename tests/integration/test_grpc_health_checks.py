@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from siger_gateway.config.schema import HealthCheckConfig, PoolConfig
+from siger_gateway.upstream.dial import Dialer
 from siger_gateway.upstream.health import check
 from siger_gateway.upstream.stream_pool import StreamPool
 
@@ -29,7 +30,7 @@ class Asked:
     port: int
 
     async def check(self, config: HealthCheckConfig) -> str | None:
-        return await check(StreamPool("127.0.0.1", self.port, PoolConfig(), None), config)
+        return await check(StreamPool(Dialer("127.0.0.1", self.port, None), PoolConfig()), config)
 
 
 @pytest.fixture

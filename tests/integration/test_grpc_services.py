@@ -218,6 +218,20 @@ async def test_what_is_not_known_is_an_answer_and_not_the_end(serve: Serve) -> N
     assert extensions.all_extension_numbers_response.base_type_name == "siger.jobs.v1.Job"
 
 
+async def test_a_drain_ends_a_conversation_that_has_nothing_to_answer(serve: Serve) -> None:
+    """Tools keep one open as long as they may have another question."""
+    gateway = await serve(config() + "drain_timeout: 1h\n")
+    async with aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+        conversation = channel.stream_stream(REFLECTION)(timeout=BOUND)
+        question = reflection_pb2.ServerReflectionRequest(list_services="*")
+        await conversation.write(question.SerializeToString())
+        assert b"siger.jobs.v1.Jobs" in await conversation.read()
+        gateway.send(signal.SIGTERM)
+        error = await refused(conversation.read())
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "draining")
+    assert await gateway.wait() == 0
+
+
 async def test_a_file_is_that_of_the_service_that_was_asked_for_before(serve: Serve) -> None:
     file = {"file_by_filename": "types.proto"}
     async with serving("one", "first") as one, serving("two", "second") as two:
@@ -257,7 +271,9 @@ async def test_reflection_asks_who_it_is_where_all_routes_do(serve: Serve) -> No
     gateway = await serve(
         config() + f"auth: {{default: required, jwt: {{secret: {secret}, algorithms: [HS256]}}}}\n"
     )
-    error = await refused(converse(gateway, {"list_services": "*"}))
+    async with aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+        # Without a question: grpcio calls it INTERNAL when it cannot send one any more.
+        error = await refused(channel.stream_stream(REFLECTION)(timeout=BOUND).read())
     assert error.code == grpc.StatusCode.UNAUTHENTICATED
     async with health_of(gateway) as stub:
         assert (await stub.Check(asked())).status == SERVING

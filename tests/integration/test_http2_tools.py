@@ -1,5 +1,5 @@
 """HTTP/2 by the tools that people have: curl, nghttp, h2load, a browser. Skipped where one is not
-installed; the protocol itself is tested without them."""
+there and tests/install_servers.py cannot install it; the protocol itself is tested without them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import pytest
 
 from tests.certificates import NAME, Authority
 from tests.conftest import Serve, Services
+from tests.install_servers import BROWSERS
 from tests.running import RunningGateway, Served, Upstream, answer_ok
 
 TOOL_BOUND = 60.0
 """Seconds; a browser takes some to start."""
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 PAGE = b"""<!doctype html><title>t</title><pre id=out>waiting</pre><script>
 async function one(number) {

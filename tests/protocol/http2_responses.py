@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from struct import pack
 
+from siger_gateway.http2.client_stream import MAX_INTERIM
 from siger_gateway.http2.faults import (
     CANCEL,
     COMPRESSION_ERROR,
@@ -80,6 +81,12 @@ class ResponseCase2:
 
     def __str__(self) -> str:
         return f"{self.section}: {self.name}"
+
+    @property
+    def is_the_last(self) -> bool:
+        """Whether its connection takes no more requests."""
+        refused = self.reason == "stream_refused" and "REFUSED" not in self.name
+        return self.code != GOES_ON or self.leaves or refused
 
 
 def passed(
@@ -166,6 +173,7 @@ VALID = [
     ),
     passed("8.1", "100", status(b"100", ends=False), DONE),
     passed("8.1", "103 twice", status(b"103", (b"link", b"x"), ends=False) * 2, DONE),
+    passed("15.2", "many 1xx", status(b"102", ends=False) * MAX_INTERIM, DONE),
     passed("8.1.1", "the length of what HEAD does not get", ok(LENGTH_2, ends=True), asked=HEAD),
     passed("8.1.1", "the same, the end by itself", ok(LENGTH_2), data(1, ends=True), asked=HEAD),
     passed("8.1.1", "204", status(b"204"), status=204),
@@ -206,6 +214,7 @@ VALID = [
 ]
 
 MALFORMED = [
+    refused("15.2", "1xx without end", status(b"103", ends=False) * (MAX_INTERIM + 1)),
     refused("8.1", "DATA before the head", data(1, b"x")),
     refused("8.1", "DATA between 1xx and the head", status(b"103", ends=False), data(1, b"x")),
     refused("8.1", "1xx that ends the stream", status(b"100")),

@@ -164,13 +164,27 @@ STATES = [
     ),
     ended_with(PROTOCOL_ERROR, "5.1.1", "an even stream id", get(2)),
     ended_with(PROTOCOL_ERROR, "5.1.1", "stream id 0", get(0)),
+    *[
+        ended_with(
+            PROTOCOL_ERROR,
+            "5.1.1",
+            f"a stream id that has been passed over: {skipped}",
+            get(3),
+            get(9),
+            get(11),
+            get(skipped),
+            statuses={3: 200, 9: 200, 11: 200},
+        )
+        for skipped in (1, 5, 7)
+    ],
     ended_with(
         STREAM_CLOSED,
         "5.1.1",
-        "a stream id below one that has been used",
+        "a stream id of a stream that is over, behind one that has been passed over",
         get(5),
-        get(3),
-        statuses={5: 200},
+        get(7),
+        get(5),
+        statuses={5: 200, 7: 200},
     ),
     taken(
         "5.1.1", "stream ids with gaps", get(1), get(9), get(77), statuses={1: 200, 9: 200, 77: 200}

@@ -61,7 +61,7 @@ RESETS_EACH = {
     "PRIORITY on itself": lambda stream: get(stream, b"/wait") + priority(stream, stream),
 }
 FRAMES_EACH = {
-    "PING": (NOISE, frame(PING, 0, 0, bytes(8))),
+    "PING": (WINDOWS, frame(PING, 0, 0, bytes(8))),
     "acknowledged PINGs": (NOISE, frame(PING, ACK, 0, bytes(8))),
     "SETTINGS": (NOISE, settings()),
     "acknowledged SETTINGS": (NOISE, frame(SETTINGS, ACK, 0)),
@@ -105,8 +105,24 @@ async def test_streams_that_end_in_resets_end_the_connection(attack: str) -> Non
             break
     assert RESETS <= number <= RESETS + 100
     assert len(client.connection.streams) <= MAX_STREAMS
-    assert not any(one.streams for service in wired.two.made for one in [service.connection])
+    assert not any(one.streams for service in wired.dialer.made for one in [service.connection])
     check_calmed(wired, client)
+
+
+async def test_calls_whose_deadlines_come_are_no_attack() -> None:
+    """A slow service, and a proxy in front that has many clients on one connection."""
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO)
+    streams = count(1, 2)
+    for second in range(20):
+        wired.listener.now = 1000.0 + 2 * second
+        calls = [next(streams) for _ in range(MAX_STREAMS)]
+        client.send(*[get(stream, b"/wait") for stream in calls])
+        wired.listener.now += 1.0
+        client.send(*[reset(stream) for stream in calls])
+    assert not client.read().goaways
+    client.lose()
 
 
 async def test_streams_above_the_limit_end_the_connection() -> None:
@@ -132,6 +148,32 @@ async def test_frames_that_ask_for_nothing_end_the_connection(attack: str) -> No
         client.feed(one)
         if number < burst - 20:
             assert not client.transport.half_closed, f"after {number} of them"
+    check_calmed(wired, client)
+
+
+async def test_a_client_may_ping_for_each_answer_that_it_gets() -> None:
+    """As gRPC in Go and Java does, to find out how large its windows should be; with the windows
+    that are due, too."""
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO)
+    for stream in range(1, 8001, 2):
+        windows = window(0, 2) + window(stream, 2)
+        client.send(get(stream), windows + frame(PING, 0, 0, bytes(8)))
+    log = client.read()
+    assert not log.goaways
+    assert len(log.pongs) == 4000
+    client.lose()
+
+
+async def test_settings_that_say_the_same_thousands_of_times_end_the_connection() -> None:
+    """CVE-2020-11080: each would be applied to every stream."""
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO, *[get(stream, b"/wait") for stream in range(1, 201, 2)])
+    client.send(settings(*[(4, 100), (4, 200)] * 16))
+    assert not client.transport.ended
+    client.send(settings(*[(4, 100), (4, 200)] * 17))
     check_calmed(wired, client)
 
 
@@ -189,7 +231,7 @@ async def test_a_client_that_never_reads_costs_bounded_memory_and_is_dropped() -
     for stream in range(1, 2 * MAX_STREAMS, 2):
         client.feed(get(stream, b"/h2"))
     assert client.transport.reading
-    service = wired.two.made[0]
+    service = wired.dialer.made[0]
     ids = sorted(service.log_from().heads)
     assert len(ids) == 100
     allowed = dict.fromkeys(ids, 65535)
@@ -249,9 +291,9 @@ async def test_a_service_that_floods_is_bounded_too() -> None:
     client = wired.client()
     client.send(HELLO, get(1, b"/h2"))
     service = wired.service
-    pings = frame(PING, 0, 0, bytes(8)) * 1000
+    flood = settings() * 1000
     for _ in range(110):
-        service.send(pings)
+        service.send(flood)
     assert [code for _, code in service.log.goaways] == [ENHANCE_YOUR_CALM]
     assert client.read().status(1) == 502
     client.lose()

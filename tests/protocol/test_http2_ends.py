@@ -302,7 +302,7 @@ async def test_a_client_that_leaves_is_accounted_and_its_services_are_told() -> 
 async def test_what_streams_say_while_their_connection_ends_disturbs_nothing(how: str) -> None:
     """The first stream's end lets the second one go on, which still has to hear of its own."""
     wired = Wired2(pool=PoolConfig(max_connections=1))
-    wired.two.opening = settings((3, 1)) + SETTINGS_ACK
+    wired.dialer.opening = settings((3, 1)) + SETTINGS_ACK
     client = wired.client()
     client.send(HELLO, post(1, b"/h2"), post(3, b"/h2"), *[data(3, bytes(16384))] * 3)
     assert wired.two.pending == 1
@@ -321,7 +321,7 @@ async def test_what_streams_say_while_their_connection_ends_disturbs_nothing(how
 async def test_trailers_end_a_websocket_of_a_service() -> None:
     """They cannot be passed on; but the exchange must not last for ever."""
     wired = Wired2()
-    wired.two.opening = settings((8, 1)) + SETTINGS_ACK
+    wired.dialer.opening = settings((8, 1)) + SETTINGS_ACK
     client = wired.client()
     asked = [*request(b"/h2", method=b"CONNECT"), (b":protocol", b"websocket")]
     client.send(HELLO, head(1, asked, ends=False))

@@ -156,7 +156,28 @@ COMMON = [
     st.binary(min_size=1, max_size=20),
 ]
 LENGTHS = st.sampled_from([[], [(b"content-length", b"0")], [(b"content-length", b"5000")]])
+MEDIA_TYPE = st.sampled_from(
+    [b"application/grpc", b"application/grpc-web+proto", b"application/grpc-web-text"]
+)
+DEADLINE = st.sampled_from([[], [(b"grpc-timeout", b"1S")], [(b"grpc-timeout", b"0n")]])
+CALL = st.builds(
+    lambda stream, kind, deadline: post(stream, b"/h2", (b"content-type", kind), *deadline),
+    STREAM, MEDIA_TYPE, DEADLINE,
+)  # fmt: skip
+MESSAGES = st.builds(
+    lambda stream, content, ends: data(stream, content, ends=ends),
+    STREAM, st.sampled_from([b"\0\0\0\0\1a", b"\0\0\0\0\5a", b"AAAAAAFh", b"="]), st.booleans(),
+)  # fmt: skip
+GRPC_STATUS = st.sampled_from([[], [(b"grpc-status", b"0")], [(b"grpc-status", b"14")]])
+ANSWER = st.builds(
+    lambda stream, code, ends: head(
+        stream, [(b":status", b"200"), (b"content-type", b"application/grpc"), *code], ends=ends
+    ),
+    STREAM, GRPC_STATUS, st.booleans(),
+)  # fmt: skip
 FROM_CLIENT = st.one_of(
+    CALL,
+    MESSAGES,
     st.builds(get, STREAM, TARGET),
     st.builds(get, STREAM, TARGET),
     st.builds(lambda stream, path, fields: post(stream, path, *fields), STREAM, TARGET, LENGTHS),
@@ -164,6 +185,9 @@ FROM_CLIENT = st.one_of(
 )
 STATUS = st.sampled_from([b"200", b"200", b"204", b"304", b"100", b"103", b"500", b"99"])
 FROM_SERVICE = st.one_of(
+    ANSWER,
+    MESSAGES,
+    st.builds(head, STREAM, GRPC_STATUS),
     st.builds(
         lambda stream, code, fields, ends: head(stream, [(b":status", code), *fields], ends=ends),
         STREAM, STATUS, LENGTHS, st.booleans(),
@@ -199,7 +223,7 @@ def play(actions: list[Action], split: Callable[[bytes, list[int]], list[bytes]]
         if what == "client" and client.transport.reading:
             for piece in split(said, cuts):
                 client.feed(piece)
-        elif what == "service" and wired.two.made:
+        elif what == "service" and wired.dialer.made:
             wired.service.send(*split(said, cuts))
         elif what == "pump":
             wired.pump()
@@ -216,7 +240,7 @@ def play(actions: list[Action], split: Callable[[bytes, list[int]], list[bytes]]
             wired.two.retire()
         elif what == "cut" and not client.transport.aborted:
             client.connection.cut()
-        elif what == "lose" and wired.two.made:
+        elif what == "lose" and wired.dialer.made:
             service = wired.service
             service.transport.closing = True
             service.connection.connection_lost(None)
@@ -232,11 +256,11 @@ def shape(client: Client2) -> list[tuple[int, int, int]]:
 def check_frames(actions: list[Action]) -> None:
     client = play(actions, lambda said, cuts: [said])
     whole = shape(client)
-    for service in client.wired.two.made:
+    for service in client.wired.dialer.made:
         service.log_from()  # asserts that nothing was said that must not be
     client.lose()
     assert all(endpoint.active == 0 for endpoint in client.wired.cluster.endpoints)
-    assert not any(one.connection.streams for one in client.wired.two.made)
+    assert not any(one.connection.streams for one in client.wired.dialer.made)
     FIGURES["cases"] += 1
     FIGURES["answered"] += bool(client.log.heads)
     FIGURES["sent away"] += bool(client.log.goaways)

@@ -33,8 +33,7 @@ def check_service(wired: Wired2, service: Http2Service, case: ResponseCase2) -> 
     assert not service.connection.streams
     if case.code != GOES_ON:
         assert service.transport.closing
-    gone = case.code != GOES_ON or case.leaves or case.reason == "stream_refused"
-    if gone and "REFUSED" not in case.name:
+    if case.is_the_last:
         assert service.connection not in wired.two._connections
     else:
         assert service.connection.room > 0

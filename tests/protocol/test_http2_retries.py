@@ -15,7 +15,7 @@ OK = [(b":status", b"200")]
 
 def asked(wired: Wired2) -> list[Http2Service]:
     """The services with a request that has not been answered."""
-    made = [one for pool in wired.pools for one in pool.made]
+    made = [one for dialer in wired.dialers for one in dialer.made]
     return [one for one in made if one.connection.streams]
 
 
@@ -101,7 +101,7 @@ async def test_a_response_that_has_begun_is_not_repeated() -> None:
 
 async def test_streams_above_what_the_service_takes_wait_for_their_turn() -> None:
     wired = Wired2()
-    wired.two.opening = settings((3, 2)) + wired.two.opening[9:]
+    wired.dialer.opening = settings((3, 2)) + wired.dialer.opening[9:]
     client = wired.client()
     client.send(HELLO, *[get(stream, b"/h2") for stream in (1, 3, 5)])
     assert [len(one.connection.streams) for one in asked(wired)] == [2, 1]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 from siger_gateway.http2.connection import CONNECTION_WINDOW
-from siger_gateway.http2.frames import DATA
+from siger_gateway.http2.frames import DATA, HEADERS
 from siger_gateway.http2.stream import OPENED_WINDOW, STREAM_WINDOW
+from tests.header_blocks import literal
 from tests.protocol.http2_peer import (
     HELLO,
     Log,
+    block,
     data,
+    frame,
     get,
     head,
     post,
@@ -104,6 +107,24 @@ async def test_that_the_table_is_not_used_is_said_once() -> None:
     client.lose()
 
 
+async def test_what_came_as_never_indexed_goes_on_so_both_ways() -> None:
+    """RFC 7541 section 7.1.3; twice, as blocks that come again are remembered."""
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO)
+    secret = literal(b"x-secret", b"s", 0x10)
+    for stream in (1, 3, 5, 7):
+        client.send(frame(HEADERS, 5, stream, block(request(b"/h2")) + secret))
+        service = wired.service
+        asked = [payload for kind, _, _, payload in service.log_from().frames if kind == HEADERS]
+        assert len(asked) == stream // 2 + 1
+        assert secret in asked[-1]
+        service.send(frame(HEADERS, 5, stream, b"\x88" + literal(b"x-mine", b"m", 0x10)))
+        answers = [payload for kind, _, _, payload in client.read().frames if kind == HEADERS]
+        assert literal(b"x-mine", b"m", 0x10) in answers[-1]
+    client.lose()
+
+
 async def test_streams_that_wait_take_turns_frame_by_frame() -> None:
     client = opened((4, WIDE))
     for stream in (1, 3, 5):
@@ -144,7 +165,7 @@ async def test_a_client_may_open_both_windows_for_each_frame_of_a_large_response
     client = opened((4, WIDE))
     client.send(window(0, WIDE))
     wired = client.wired
-    wired.two.opening = settings((4, WIDE))
+    wired.dialer.opening = settings((4, WIDE))
     log = client.send(get(1, b"/h2"))
     service = wired.service
     service.send(head(1, OK, ends=False))

@@ -21,7 +21,6 @@ from siger_gateway.http1.client import UpstreamConnection
 from siger_gateway.http1.request_parser import RequestParser
 from siger_gateway.http1.server import DownstreamConnection
 from siger_gateway.http2.client import ClientConnection
-from siger_gateway.http2.client_stream import ClientStream
 from siger_gateway.http2.connection import Connection
 from siger_gateway.http2.server import ServerConnection
 from siger_gateway.listener.listener import Listener
@@ -32,8 +31,10 @@ from siger_gateway.proxy.route import ProxyRoute, Route
 from siger_gateway.routing.table import RouteTable
 from siger_gateway.telemetry.metrics import Metrics
 from siger_gateway.upstream.cluster import Cluster
+from siger_gateway.upstream.dial import Dialer
 from siger_gateway.upstream.pool import Pool
 from siger_gateway.upstream.stream_pool import StreamPool
+from tests.eager import make_tasks_eager
 from tests.protocol.http2_peer import SETTINGS_ACK, Log, settings
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -84,6 +85,9 @@ class Memory:
     def close(self) -> None:
         self.closing = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.half_closed = True
 
@@ -110,22 +114,20 @@ class Memory:
         self.reading = True
 
 
-class MemoryPool(Pool):
-    """Every exchange gets a connection at once."""
+class MemoryDialer(Dialer):
+    """Every connection is there at once."""
 
-    __slots__ = ("made",)
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", 1, None)
+        self.made: list[tuple[UpstreamConnection, Memory, RequestParser]] = []
 
-    made: list[tuple[UpstreamConnection, Memory, RequestParser]]
-
-    def take(self) -> UpstreamConnection | None:
-        connection = super().take()
-        if connection is None:
-            connection = UpstreamConnection(self)
-            transport = Memory()
-            transport.protocol = connection
-            connection.connection_made(transport)  # type: ignore[arg-type]
-            self._open += 1
-            self.made.append((connection, transport, RequestParser(1 << 20, 1 << 30, 1 << 20)))
+    async def dial(self, factory: Callable[[], P]) -> P:
+        connection = factory()
+        assert isinstance(connection, UpstreamConnection)
+        transport = Memory()
+        transport.protocol = connection
+        connection.connection_made(transport)  # type: ignore[arg-type]
+        self.made.append((connection, transport, RequestParser(1 << 20, 1 << 30, 1 << 20)))
         return connection
 
 
@@ -151,31 +153,23 @@ class Http2Service:
         return self.log_from()
 
 
-class MemoryStreamPool(StreamPool):
-    """The same, of HTTP/2."""
+class Http2Dialer(Dialer):
+    """The same, of HTTP/2.
 
-    __slots__ = ("made", "opening")
+    :param opening: what a service says first.
+    """
 
-    made: list[Http2Service]
-    opening: bytes
-    """What a service says first."""
-
-    def take(self) -> ClientStream | None:
-        stream = super().take()
-        if stream is None and len(self._connections) < self._config.max_connections:
-            service = Http2Service(ClientConnection(self, 1.0))
-            self.made.append(service)
-            self._connections.append(service.connection)
-            service.send(self.opening)
-            stream = super().take()
-        return stream
+    def __init__(self, opening: bytes = settings() + SETTINGS_ACK) -> None:
+        super().__init__("127.0.0.1", 1, None)
+        self.opening = opening
+        self.made: list[Http2Service] = []
 
     async def dial(self, factory: Callable[[], P]) -> P:
-        protocol = factory()
-        assert isinstance(protocol, ClientConnection)
-        self.made.append(Http2Service(protocol))
+        connection = factory()
+        assert isinstance(connection, ClientConnection)
+        self.made.append(Http2Service(connection))
         self.made[-1].send(self.opening)
-        return protocol
+        return connection
 
 
 class Wired2:
@@ -190,7 +184,6 @@ class Wired2:
         body: int = 1_000_000,
         attempts: int = 1,
         endpoints: int = 1,
-        http2_pool: type[MemoryStreamPool] = MemoryStreamPool,
         pool: PoolConfig | None = None,
     ) -> None:
         self.metrics = Metrics()
@@ -206,15 +199,13 @@ class Wired2:
             ServiceConfig(endpoints=addresses, protocol="h2c"),
             self.metrics.services["two"],
         )
-        self.one = MemoryPool("127.0.0.1", 1, config)
-        self.one.made = []
-        one.endpoints[0].pool = self.one
-        self.pools: list[MemoryStreamPool] = []
-        for endpoint in two.endpoints:
-            endpoint.pool = made = http2_pool("127.0.0.1", 1, config)
-            made.made = []
-            made.opening = settings() + SETTINGS_ACK
-            self.pools.append(made)
+        make_tasks_eager(asyncio.get_running_loop())
+        self.one = MemoryDialer()
+        one.endpoints[0].pool = Pool(self.one, config)
+        self.dialers = [Http2Dialer() for _ in two.endpoints]
+        self.pools = [StreamPool(dialer, config) for dialer in self.dialers]
+        for endpoint, made in zip(two.endpoints, self.pools, strict=True):
+            endpoint.pool = made
         self.cluster = two
         retry = RetryPolicy.of(attempts, ("connect", "reset") if attempts > 1 else ())
         self.waiting = TimeoutQueue(30.0, 0.0)
@@ -236,13 +227,17 @@ class Wired2:
         """Requests that the service of HTTP/1.1 has got whole."""
 
     @property
-    def two(self) -> MemoryStreamPool:
+    def dialer(self) -> Http2Dialer:
+        return self.dialers[0]
+
+    @property
+    def two(self) -> StreamPool:
         return self.pools[0]
 
     @property
     def service(self) -> Http2Service:
         """The other end of the last connection to the service that speaks HTTP/2."""
-        return self.two.made[-1]
+        return self.dialer.made[-1]
 
     def client(self, high: int = 1 << 60) -> Client2:
         return Client2(self, ServerConnection(self.listener), high)
@@ -268,7 +263,7 @@ class Wired2:
                     assert len(parser.started) == 1, "more than one request at a time"
                     parser.started.clear()
                     self.seen.append(request)
-                    answer = _answer(request)
+                    answer = answer_of(request)
                     if answer:
                         connection.data_received(answer)
 
@@ -281,7 +276,8 @@ class Wired2:
         return dict(self.listener.closed)
 
 
-def _answer(request: Request) -> bytes:
+def answer_of(request: Request) -> bytes:
+    """What the service of HTTP/1.1 says."""
     path = request.path
     if path.startswith(b"/wait"):
         return b""

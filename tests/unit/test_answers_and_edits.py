@@ -18,6 +18,7 @@ from siger_gateway.config.schema import (
     MatchConfig,
     RedirectConfig,
     RouteConfig,
+    ServiceConfig,
 )
 from siger_gateway.filters.headers import IDENTITY_FIELDS
 from siger_gateway.http.headers import HOP_BY_HOP, Headers, end_to_end
@@ -30,6 +31,8 @@ from siger_gateway.proxy.route import Split
 from siger_gateway.routing.path import normalize
 from siger_gateway.routing.rewrite import path_rewrite
 from siger_gateway.routing.table import RouteTable
+from siger_gateway.telemetry.metrics import ServiceStats
+from siger_gateway.upstream.cluster import Cluster
 
 
 def location(
@@ -228,18 +231,23 @@ def test_what_no_client_may_say_about_a_user_a_route_may() -> None:
 # Split
 
 
+def cluster(name: str) -> Cluster:
+    return Cluster(name, ServiceConfig(), ServiceStats())
+
+
 def test_a_split_divides_by_weight_and_leaves_out_what_weighs_nothing() -> None:
     random.seed(7)
-    split = Split([("a", 90), ("never", 0), ("b", 10), ("none", 0)])  # type: ignore[list-item]
-    counts: Counter[object] = Counter(split.choose() for _ in range(20_000))
+    weights = {"a": 90, "never": 0, "b": 10, "none": 0}
+    split = Split([(cluster(name), weight) for name, weight in weights.items()])
+    counts = Counter(split.choose().name for _ in range(20_000))
     assert counts.keys() == {"a", "b"}
     # Six standard deviations of a binomial distribution: sqrt(20000 * 0.9 * 0.1) = 42.
-    assert abs(counts["b"] - 2000) < 6 * 42  # type: ignore[index]
+    assert abs(counts["b"] - 2000) < 6 * 42
 
 
 def test_a_split_of_one_is_that_one() -> None:
-    split = Split([("a", 0), ("b", 3)])  # type: ignore[list-item]
-    assert {split.choose() for _ in range(100)} == {"b"}
+    split = Split([(cluster("a"), 0), (cluster("b"), 3)])
+    assert {split.choose().name for _ in range(100)} == {"b"}
 
 
 # Whatever the configuration accepts can be carried out

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siger_gateway.config.schema import EndpointSpec, PoolConfig
-from siger_gateway.upstream import balancer
 from siger_gateway.upstream.balancer import (
     MAX_SCHEDULE,
     MOST_COMPARED,
@@ -258,20 +257,17 @@ async def test_a_selection_compares_a_bounded_number_of_endpoints(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = await endpoints([1] * 1000)
-    for one in table:
-        one.active = 2  # all are busy: nothing ends the search early
-    compared: list[Endpoint] = []
-    monkeypatch.setattr(balancer, "load", lambda one: compared.append(one) or one.active)
+    monkeypatch.setattr(random, "randrange", lambda end: 100)  # where it begins to look
     selection = LeastConnections(table)
-    for tried in ((), table[:5]):
-        compared.clear()
-        assert selection.pick(tried) not in (None, *tried)
-        assert len(compared) <= MOST_COMPARED + 1
-    # Of those that are looked at, it is still the least busy one.
-    place = table.index(compared[0])
-    table[(place + 7) % 1000].active = 1
-    monkeypatch.setattr(random, "randrange", lambda end: place)
-    assert selection.pick(table[:5]) is table[(place + 7) % 1000]
+    last, beyond = table[100 + MOST_COMPARED - 1], table[100 + MOST_COMPARED]
+    for tried in ((), table[100:105]):
+        for one in table:
+            one.active = 2  # all are busy: nothing ends the search early
+        beyond.active = 0
+        assert selection.pick(tried) not in (None, beyond, *tried)
+        # Of those that are looked at, it is still the least busy one.
+        last.active = 1
+        assert selection.pick(tried) is last
 
 
 async def test_all_but_one_of_a_long_table_have_been_tried() -> None:

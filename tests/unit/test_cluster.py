@@ -41,12 +41,8 @@ async def test_endpoints_that_stay_keep_their_connections_and_counters() -> None
 
 
 async def test_an_ipv6_endpoint_is_dialled_without_brackets() -> None:
-    endpoint = Endpoint(EndpointSpec("[::1]:80"), PoolConfig())
-    assert (endpoint.pool.host, endpoint.pool.port, endpoint.pool.address) == (
-        "::1",
-        80,
-        "[::1]:80",
-    )
+    dialer = Endpoint(EndpointSpec("[::1]:80"), PoolConfig()).pool.dialer
+    assert (dialer.host, dialer.port, dialer.address) == ("::1", 80, "[::1]:80")
 
 
 async def test_retries_leave_the_turns_as_they_are() -> None:
@@ -160,19 +156,19 @@ async def test_an_address_that_changes_its_protocol_is_another_endpoint() -> Non
     cluster = Cluster("s", ServiceConfig(consul="s"), ServiceStats())
     cluster.update((EndpointSpec("a:1"), EndpointSpec("b:1", 1, "https")))
     plain, secure = cluster.endpoints
-    assert plain.pool.tls is None
-    assert secure.pool.tls is not None
+    assert plain.pool.dialer.tls is None
+    assert secure.pool.dialer.tls is not None
     cluster.update((EndpointSpec("a:1", 1, "https"), EndpointSpec("b:1", 2, "https")))
     assert cluster.endpoints[0] is not plain
     assert plain.pool.retired
     assert cluster.endpoints[1] is secure
-    assert cluster.endpoints[0].pool.tls is secure.pool.tls  # one context for all
+    assert cluster.endpoints[0].pool.dialer.tls is secure.pool.dialer.tls  # one context for all
 
 
 async def test_https_of_the_service_holds_where_an_endpoint_says_nothing() -> None:
     cluster = Cluster("s", ServiceConfig(consul="s", protocol="https"), ServiceStats())
     cluster.update((EndpointSpec("a:1"), EndpointSpec("b:1", 1, "http")))
-    assert [one.pool.tls is not None for one in cluster.endpoints] == [True, False]
+    assert [one.pool.dialer.tls is not None for one in cluster.endpoints] == [True, False]
 
 
 async def test_a_connection_that_comes_too_late_is_not_counted_off_twice() -> None:

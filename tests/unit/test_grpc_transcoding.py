@@ -83,6 +83,8 @@ def test_a_call_has_the_fields_of_its_request_but_those_of_its_json() -> None:
         (b"content-length", b"2"),
         (b"accept", b"application/json"),
         (b"accept-encoding", b"br"),
+        (b"grpc-encoding", b"snappy"),
+        (b"grpc-accept-encoding", b"snappy"),
         (b"authorization", b"x"),
     ]
     assert call_head(head) == [

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.grpc.framing import frame
 from siger_gateway.grpc.web import (
     RequestBody,
     WebCall,
@@ -141,6 +142,22 @@ def test_text_responses_hold_the_same_bytes_however_they_were_cut(
     body = TEXT.response_body()
     told = b"".join(map(body.feed, cut(data, sizes))) + body.end(TRAILERS)
     assert frames_of_text(told) == data + FRAME
+
+
+@pytest.mark.parametrize("call", [TEXT, BINARY])
+@given(st.lists(st.binary(max_size=20), max_size=4), st.integers(0, 100), st.integers(0, 30))
+def test_it_is_known_where_messages_end(
+    call: WebCall, messages: list[bytes], total: int, size: int
+) -> None:
+    stream, ends = b"", {0}
+    for one in messages:
+        stream += frame(one)
+        ends.add(len(stream))
+    stream = stream[:total]
+    body = call.response_body()
+    for piece in cut(stream, [size] * 3):
+        body.feed(piece)
+    assert body.is_between_messages == (len(stream) in ends)
 
 
 def test_a_text_request_is_passed_on_as_soon_as_four_characters_are_there() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import hpack
 import pytest
 from hypothesis import given, settings
@@ -115,12 +117,13 @@ def test_the_library_decodes_what_is_encoded(lists: list[Headers]) -> None:
         assert encoder.encode(headers) == block == HeaderEncoder().encode(headers)
         assert theirs.decode(block, raw=True) == headers
         assert decode(ours, block) == headers
-        sensitive = frozenset(name for name, _ in headers[::2])
-        guarded = encoder.encode(headers, sensitive)
+        guarding = HeaderEncoder()
+        for field in headers[::2]:
+            guarding.never_index(field)
+        guarded = guarding.encode(headers)
         assert theirs.decode(guarded, raw=True) == headers
         assert decode(ours, guarded) == headers
-        assert (ours.never_indexed or set()) >= sensitive
-        assert encoder.encode(headers) == block
+        assert (ours.never_indexed or set()) >= {name for name, _ in headers[::2]}
     assert "0 entries, 0 of 4096 bytes" in repr(ours)
 
 
@@ -171,6 +174,35 @@ def test_headers_cannot_fill_the_memory() -> None:
     assert 0 < len(encoder._fields) <= hpack_encoder.MAX_REMEMBERED
     encoder.encode([(b"x-a", b"v" * hpack_encoder.LONGEST_REMEMBERED)])
     assert max(map(len, encoder._fields.values())) <= hpack_encoder.LONGEST_REMEMBERED
+
+
+@pytest.mark.parametrize("field", [(b"x-a", b"secret"), (b"x-a", b"s" * 2000), (UNIQUE[0], b"1")])
+def test_a_field_that_came_as_never_indexed_goes_on_so(field: tuple[bytes, bytes]) -> None:
+    encoder = HeaderEncoder()
+    plain = encoder.encode([field])
+    decoder = HeaderDecoder(never_index=encoder.never_index)
+    for _ in range(4):
+        assert decode(decoder, literal(*field, 0x10)) == [field]
+        guarded = encoder.encode([field])
+        assert guarded == literal(*field, 0x10) != plain
+        for number in range(hpack_encoder.MAX_REMEMBERED):
+            encoder.encode([(b"x-b", b"%d" % number)])
+        assert encoder.encode([field]) == guarded, "whatever else was written meanwhile"
+
+
+@pytest.mark.parametrize(("number", "length"), [(2000, 500), (20_000, 1)])
+def test_fields_that_came_as_never_indexed_cannot_fill_the_memory(number: int, length: int) -> None:
+    encoder = HeaderEncoder()
+    tracemalloc.start()
+    try:
+        for one in range(number):
+            encoder.never_index((b"x-a", b"%d" % one * length))
+        assert tracemalloc.get_traced_memory()[0] < 3 * hpack_encoder.NEVER_INDEXED_BYTES
+    finally:
+        tracemalloc.stop()
+    fields = [(b"x-a", b"%d" % one * length) for one in (0, number - 1)]
+    assert encoder.encode([fields[1]])[0] == 0x10
+    assert encoder.encode([fields[0]])[0] == 0x00
 
 
 @pytest.mark.parametrize("name", UNIQUE)

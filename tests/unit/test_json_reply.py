@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from typing import Any, cast
 
 import orjson
@@ -222,3 +223,17 @@ def test_a_response_stream_is_chosen_by_the_method_and_accept() -> None:
     assert begun(streaming=False, accept=b"text/event-stream")[0]._form is None
     form = begun(streaming=True)[0]._form
     assert isinstance(form, ResponseStream)
+
+
+def test_messages_are_unpacked_one_by_one() -> None:
+    """64 of 1 MiB, each in a kilobyte, where there may be one."""
+    reply, _ = begun(streaming=False)
+    reply.send_head(200, [*GRPC, (b"grpc-encoding", b"gzip")], b"", sized=False)
+    packed = gzip.compress(book("x" * (1 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(GatewayError, match="more than one"):
+            reply.send_data((b"\1" + struct.pack(">I", len(packed)) + packed) * 64)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()

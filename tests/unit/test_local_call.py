@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -324,6 +325,30 @@ async def test_a_client_has_to_wait_while_its_messages_do() -> None:
     let_go.set()
     await bench.settle()
     assert (took.qsize(), bench.wire.reading) == (2, True)
+
+
+async def test_small_messages_that_unpack_to_large_ones_are_unpacked_one_by_one() -> None:
+    """64 of 1 MiB, each in a kilobyte: what a window holds."""
+    sizes: list[int] = []
+
+    async def sizing(
+        messages: AsyncIterator[bytes], context: Context
+    ) -> AsyncGenerator[bytes, None]:
+        async for message in messages:
+            sizes.append(len(message))  # noqa: PERF401 - each when its turn comes
+        yield b""
+
+    packed = gzip.compress(bytes(MAX_REQUEST))
+    bench = Bench(sizing, (b"grpc-encoding", b"gzip"))
+    tracemalloc.start()
+    try:
+        bench.call.on_data((b"\1" + len(packed).to_bytes(4, "big") + packed) * 64)
+        await bench.send()
+        assert tracemalloc.get_traced_memory()[1] < 4 * MAX_REQUEST
+    finally:
+        tracemalloc.stop()
+    assert sizes == [MAX_REQUEST] * 64
+    assert bench.wire.status == Code.OK
 
 
 async def test_a_handler_has_to_wait_while_the_client_reads_slowly() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from google.protobuf import descriptor_pool
 
 from siger_gateway.api.grpc.upstream_reflection import Upstreams
+from siger_gateway.api.serving import Serving
 from siger_gateway.grpc.handlers import conversation
 from siger_gateway.grpc.protos.grpc_health.v1 import health_pb2
 from siger_gateway.grpc.protos.grpc_reflection.v1 import reflection_pb2
@@ -31,9 +32,10 @@ Message = Any
 _OWN: Final = (jobs_pb2, health_pb2, reflection_pb2, alpha_pb2)
 
 
-def reflection_handlers(clusters: Callable[[], Iterable[Cluster]]) -> Handlers:
+def reflection_handlers(serving: Serving, clusters: Callable[[], Iterable[Cluster]]) -> Handlers:
     """The handlers of the service, by method.
 
+    :param serving: a drain ends conversations.
     :param clusters: the services behind the gateway that may be asked.
     """
     own, upstreams = Own(), Upstreams(clusters)
@@ -42,7 +44,7 @@ def reflection_handlers(clusters: Callable[[], Iterable[Cluster]]) -> Handlers:
         requests: AsyncIterator[Message], context: Context
     ) -> AsyncGenerator[Message, None]:
         asked_last = ""  # the service behind the gateway that knew the last symbol
-        async for request in requests:
+        async for request in serving.until_drained(requests):
             kind = request.WhichOneof("message_request")
             if kind == "list_services":
                 response = await _list(own, upstreams, request)

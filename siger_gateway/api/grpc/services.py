@@ -35,7 +35,7 @@ def own_services(
     def reflection() -> Handlers:
         from siger_gateway.api.grpc.reflection import reflection_handlers
 
-        return reflection_handlers(clusters)
+        return reflection_handlers(serving, clusters)
 
     # Both versions of reflection have the same messages, but for the name of their package.
     return Services(

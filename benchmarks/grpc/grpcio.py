@@ -1,4 +1,4 @@
-"""Unary calls by grpcio: ``python -m benchmarks.grpc.client PORT SECONDS CONNECTIONS STREAMS``.
+"""Unary calls by grpcio: ``python -m benchmarks.grpc.grpcio PORT SECONDS CONNECTIONS STREAMS``.
 
 What a real client sends: its own framing, windows, pings and HPACK. It makes some ten thousand
 calls per second on a core of its own, twice as many with futures and a thread for each channel as
