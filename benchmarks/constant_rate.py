@@ -1,4 +1,4 @@
-"""All contenders under the same constant rate (benchmarks/steady.py), each alone on its core."""
+"""All contenders under the same constant rate (benchmarks/steady.py), in alternating rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import cast
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.processes import Children, ProcessError, free_ports
 from benchmarks.results import Row, Table
-from benchmarks.rounds import FAILURES, Rounds, Running, probe, void
+from benchmarks.rounds import FAILURES, Rounds, Running, probe, settle, void
 from benchmarks.servers import ROOT, Setup
 from benchmarks.workloads import WORKLOADS
 
@@ -35,19 +35,26 @@ def run_steady(
     """
     title = f"At a constant {share:.0%} of what Siger can do: {rate * share:,.0f} requests/s"
     table = Table(f"steady-{share * 100:.0f}", title)
-    for each in contenders:
-        row = Row(each.name)
-        table.rows.append(row)
-        with Children(setup.children.directory) as children:
-            (port,) = free_ports(1)
-            mine = replace(setup, children=children)
+    with Children(setup.children.directory) as children:
+        mine = replace(setup, children=children)
+        running = []
+        for each, port in zip(contenders, free_ports(len(contenders)), strict=True):
+            row = Row(each.name)
+            table.rows.append(row)
             try:
                 one = Running(each, each.start(mine, port, Duty.PLAIN), port, row)
                 probe(one, WORKLOADS[0], mine)
-                for _ in range(rounds.count):
-                    _round(one, rate * share, children, rounds)
+                running.append(one)
             except FAILURES as error:
                 void(row, error)
+        for number in range(rounds.count):
+            for one in running if number % 2 == 0 else running[::-1]:
+                try:
+                    _round(one, rate * share, children, rounds)
+                    settle(one.port)
+                except FAILURES as error:
+                    void(one.row, error)
+            running = [one for one in running if not one.row.errors]
     return table
 
 
