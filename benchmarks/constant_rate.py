@@ -1,4 +1,4 @@
-"""All contenders under the same constant rate (benchmarks/steady.py), each alone on its core."""
+"""All contenders under the same constant rate (benchmarks/steady.py), in alternating rounds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 from benchmarks.contenders.contender import Contender, Duty
-from benchmarks.processes import Child, Children, ProcessError, free_ports
-from benchmarks.results import Figures, Row, Table
-from benchmarks.rounds import FAILURES, Rounds, Running, probe, void
+from benchmarks.processes import Children, ProcessError, free_ports
+from benchmarks.results import Row, Table
+from benchmarks.rounds import FAILURES, Rounds, Running, probe, settle, void
 from benchmarks.servers import ROOT, Setup
 from benchmarks.workloads import WORKLOADS
 
@@ -34,37 +35,47 @@ def run_steady(
     """
     title = f"At a constant {share:.0%} of what Siger can do: {rate * share:,.0f} requests/s"
     table = Table(f"steady-{share * 100:.0f}", title)
-    for each in contenders:
-        row = Row(each.name)
-        table.rows.append(row)
-        with Children(setup.children.directory) as children:
-            (port,) = free_ports(1)
-            mine = replace(setup, children=children)
+    with Children(setup.children.directory) as children:
+        mine = replace(setup, children=children)
+        running = []
+        for each, port in zip(contenders, free_ports(len(contenders)), strict=True):
+            row = Row(each.name)
+            table.rows.append(row)
             try:
                 one = Running(each, each.start(mine, port, Duty.PLAIN), port, row)
                 probe(one, WORKLOADS[0], mine)
-                for _ in range(rounds.count):
-                    found, errors = at_rate(
-                        one.child, port, rate * share, children, rounds.seconds, rounds.core
-                    )
-                    row.rounds.append(found)
-                    row.errors += errors
+                running.append(one)
             except FAILURES as error:
                 void(row, error)
+        for number in range(rounds.count):
+            for one in running if number % 2 == 0 else running[::-1]:
+                try:
+                    _round(one, rate * share, children, rounds)
+                    settle(one.port)
+                except FAILURES as error:
+                    void(one.row, error)
+            running = [one for one in running if not one.row.errors]
     return table
 
 
-def at_rate(
-    child: Child, port: int, rate: float, children: Children, seconds: int, core: int
-) -> tuple[Figures, int]:
-    """One round: what it gave, and how many errors.
+def _round(running: Running, rate: float, children: Children, rounds: Rounds) -> None:
+    before, began = running.child.cpu_seconds(), perf_counter()
+    found = load_steadily(children, running.port, rate, rounds.seconds, rounds.core)
+    running.row.errors += int(found.pop("errors"))
+    found["busy"] = (running.child.cpu_seconds() - before) / (perf_counter() - began)
+    running.row.rounds.append(found)
 
-    :param rate: requests per second.
+
+def load_steadily(
+    children: Children, port: int, rate: float, seconds: int, core: int
+) -> dict[str, float]:
+    """What one run of ``benchmarks.steady`` prints.
+
+    :raises ProcessError: if it prints nothing, or does not end.
     """
-    words = [str(port), str(rate), str(seconds), str(CONNECTIONS)]
+    argv: list[str | Path] = [sys.executable, "-m", "benchmarks.steady"]
+    argv += [str(word) for word in (port, rate, seconds, CONNECTIONS)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    before, began = child.cpu_seconds(), perf_counter()
-    argv: list[str | Path] = [sys.executable, "-m", "benchmarks.steady", *words]
     load = children.start("steady", argv, core=core, environment=environment)
     try:
         load.popen.wait(seconds + GRACE)
@@ -73,7 +84,4 @@ def at_rate(
     lines = [one for one in load.output.read_text().splitlines() if one.startswith("RESULT ")]
     if not lines:
         raise ProcessError(f"steady: no result\n{load.output_end()}")
-    found = json.loads(lines[0].removeprefix("RESULT "))
-    errors = found.pop("errors")
-    found["busy"] = (child.cpu_seconds() - before) / (perf_counter() - began)
-    return found, errors
+    return cast(dict[str, float], json.loads(lines[0].removeprefix("RESULT ")))

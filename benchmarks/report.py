@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib as mpl
-
 from benchmarks.results import Curve, Results, Row, Table, read
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -20,12 +18,19 @@ COLUMNS = {
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "p999_ms": "p99.9 ms",
+    "beside_p50_ms": "p50 ms beside",
+    "beside_p99_ms": "p99 ms beside",
+    "p99_growth": "p99 beside / alone",
     "mib_per_cpu_s": "MiB per CPU s",
+    "messages_per_cpu_s": "messages per CPU s",
     "memory_mib": "memory MiB",
 }
 """Figures that have a column, in this order; others stand in the JSON only."""
-PEER = "nginx"
-"""Ratios are to this one, or to the first row where it takes no part."""
+MAIN = {
+    "p99_growth": "p99 beside / p99 alone",
+    "cpu_us": "µs of CPU for each request",
+}
+"""By the first of these that a table has it is ordered and drawn, with its axis."""
 
 
 def markdown(results: list[Results]) -> str:
@@ -44,8 +49,9 @@ def markdown(results: list[Results]) -> str:
 def _table(table: Table) -> str:
     shown = [name for name in COLUMNS if any(name in f for row in table.rows for f in row.rounds)]
     names = [row.contender for row in table.rows]
-    peer = PEER if PEER in names else names[0] if names else ""
-    main = "cpu_us" if "cpu_us" in shown else shown[0] if shown else ""
+    # The first row where the peer takes no part.
+    peer = table.peer if table.peer in names else names[0] if names else ""
+    main = next((name for name in [*MAIN, *shown] if name in shown), "")
     head = ["", *(COLUMNS[name] for name in shown), f"x {peer}"]
     lines = [f"### {table.title}", "", _line(head), _line(["---", *["--:"] * (len(head) - 1)])]
     rows = sorted(table.rows, key=lambda one: one.median(main) or float("inf"))
@@ -87,7 +93,9 @@ def put_between_marks(page: str, text: str) -> str:
 
 
 def draw(results: list[Results], folder: Path) -> None:
-    """A bar chart of CPU for each table, a line chart for each curve."""
+    """A bar chart for each table that has a main figure, a line chart for each curve."""
+    import matplotlib as mpl  # only in the extra ``bench``
+
     mpl.use("svg")
     # The same results must make the same file; the colours can be read on white and on black.
     mpl.rcParams.update({"svg.hashsalt": "siger", "svg.fonttype": "none", "font.size": 9})
@@ -104,15 +112,18 @@ def draw(results: list[Results], folder: Path) -> None:
 def _bars(table: Table, file: Path) -> None:
     from matplotlib import pyplot
 
-    pairs = [(row.median("cpu_us"), row.contender) for row in table.rows]
-    found = sorted(((cpu, name) for cpu, name in pairs if cpu is not None), reverse=True)
-    if not found:
+    values = {main: [(row.median(main), row.contender) for row in table.rows] for main in MAIN}
+    main = next((one for one in MAIN if any(value is not None for value, _ in values[one])), None)
+    if main is None:
         return
+    found = sorted(
+        ((value, name) for value, name in values[main] if value is not None), reverse=True
+    )
     figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(found) + 0.9))
     colours = ["#d9822b" if name.startswith("siger") else "#5b8db8" for _, name in found]
-    bars = axes.barh([name for _, name in found], [cpu for cpu, _ in found], color=colours)
+    bars = axes.barh([name for _, name in found], [value for value, _ in found], color=colours)
     axes.bar_label(bars, fmt=_number, padding=3, color="#808080")
-    axes.set_xlabel("µs of CPU for each request")
+    axes.set_xlabel(MAIN[main])
     axes.set_title(table.title)
     _save(figure, axes, file)
 

@@ -54,6 +54,8 @@ class Table:
     name: str
     title: str
     rows: list[Row] = field(default_factory=list)
+    peer: str = "nginx"
+    """The contender to which the others are compared."""
 
     def ratio(self, figure: str, contender: str, other: str) -> float | None:
         """Median of what the rounds of both give, round by round: drift falls on both alike."""
@@ -98,11 +100,11 @@ class Results:
 
 
 def read(file: Path) -> Results:
-    """What ``Results.write`` wrote. Raises ``KeyError`` or ``ValueError`` for anything else."""
+    """What ``Results.write`` wrote. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for
+    anything else."""
     raw = json.loads(file.read_text())
     tables = [
-        Table(each["name"], each["title"], [Row(**row) for row in each["rows"]])
-        for each in raw["tables"]
+        Table(**{**each, "rows": [Row(**row) for row in each["rows"]]}) for each in raw["tables"]
     ]
     curves = [Curve(**each) for each in raw["curves"]]
     return Results(raw["part"], raw["machine"], tables, curves)

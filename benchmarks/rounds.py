@@ -181,10 +181,10 @@ def _measure(running: Running, workload: Workload, children: Children, rounds: R
     if load.errors or not load.requests:
         running.row.errors += load.errors or 1
         running.row.note = f"of {load.requests:,} requests {load.errors:,} failed"
-    _settle(running.port)
+    settle(running.port)
 
 
-def _settle(port: int) -> None:
+def settle(port: int) -> None:
     """Return once the proxy has closed what the load has left: it takes seconds for thousands of
     connections, in which it would accept none of the next round."""
     deadline = perf_counter() + SETTLED

@@ -137,20 +137,19 @@ class Load:
         for _ in range(connections):
             _, one = await loop.create_connection(lambda: Connection(self), "127.0.0.1", port)
             self._idle.append(one)
-        timer = _timer()
+        ticks = timer(TICK)
         self._started = perf_counter()
         self._counted_from = self._started + WARM_UP
-        loop.add_reader(timer, self._tick, timer)
+        loop.add_reader(ticks, self._tick, ticks)
         try:
             await asyncio.wait_for(self.done.wait(), len(self._shares) * TICK + LAST_ANSWERS)
         except TimeoutError:
             self.errors += 1
         self._over = True
-        loop.remove_reader(timer)
+        loop.remove_reader(ticks)
 
-    def _tick(self, timer: int) -> None:
-        (expired,) = struct.unpack("Q", os.read(timer, 8))
-        for _ in range(expired):
+    def _tick(self, ticks: int) -> None:
+        for _ in range(expirations(ticks)):
             if self._ticks == len(self._shares):
                 return
             due = self._started + (self._ticks + 1) * TICK
@@ -162,15 +161,21 @@ class Load:
             self._ticks += 1
 
 
-def _timer() -> int:
-    """A file that can be read every TICK (timerfd_create(2)): the loop's own timers know whole
+def timer(seconds: float) -> int:
+    """A file that can be read so often (timerfd_create(2)): the loop's own timers know whole
     milliseconds and are late by as much."""
     libc = ctypes.CDLL(None, use_errno=True)
-    timer = libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK)
-    interval = struct.pack("qqqq", 0, int(TICK * 1e9), 0, int(TICK * 1e9))
-    if timer < 0 or libc.timerfd_settime(timer, 0, interval, None) < 0:
+    file = libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK)
+    interval = struct.pack("qqqq", 0, int(seconds * 1e9), 0, int(seconds * 1e9))
+    if file < 0 or libc.timerfd_settime(file, 0, interval, None) < 0:
         raise OSError(ctypes.get_errno(), "timerfd")
-    return int(timer)
+    return int(file)
+
+
+def expirations(file: int) -> int:
+    """How often a timer has expired since it was last asked; asked when it can be read."""
+    (expired,) = struct.unpack("Q", os.read(file, 8))
+    return int(expired)
 
 
 async def main() -> None:

@@ -1,9 +1,14 @@
-"""A gRPC service that answers every call alike: ``python -m benchmarks.grpc.backend PORT PORT``."""
+"""A gRPC service: ``python -m benchmarks.grpc.backend KIND PORT...``.
+
+``unary`` answers every call alike, ``chat`` every message of a stream with one of its own. Neither
+looks into header blocks, so a port has one of the two. Clients of grpcio take both for real.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections import defaultdict
 
 import uvloop
 
@@ -49,10 +54,39 @@ class Service(Speaker):
         )
 
 
+class Chat(Service):
+    """One connection, each stream of which is a conversation."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._taken: defaultdict[int, int] = defaultdict(int)  # bytes, by stream
+
+    def on_data(self, pieces: list[tuple[int, int]]) -> None:
+        out = []
+        for stream_id, size in pieces:
+            before = self._taken[stream_id]
+            self._taken[stream_id] += size
+            if not before:
+                out.append(headers_frames(stream_id, ANSWER_HEAD, False, 16384))
+            whole = self._taken[stream_id] // len(MESSAGE) - before // len(MESSAGE)
+            out += [data_frame(stream_id, MESSAGE, False)] * whole
+        if out:
+            self.transport.write(b"".join(out))
+
+    def on_ended(self, ended: list[tuple[int, bytes]]) -> None:
+        for stream_id, _ in ended:
+            self._taken.pop(stream_id, None)
+            self.transport.write(headers_frames(stream_id, ANSWER_TRAILERS, True, 16384))
+
+
+KINDS = {"unary": Service, "chat": Chat}
+
+
 async def main() -> None:
     loop = asyncio.get_running_loop()
-    for port in sys.argv[1:]:
-        await loop.create_server(Service, "127.0.0.1", int(port), backlog=1024)
+    kind, *ports = sys.argv[1:]
+    for port in ports:
+        await loop.create_server(KINDS[kind], "127.0.0.1", int(port), backlog=1024)
     await asyncio.Event().wait()
 
 

@@ -1,71 +1,148 @@
-"""REST and gRPC through one proxy: what small GETs at a constant rate wait beside gRPC calls.
+"""What REST's latency is while the same process is busy with gRPC, beside what it is alone.
 
-Each round asks twice, without and with calls at half of the rate that the proxy has shown it can
-do. Load and backends share a core, and would wait for each other: what makes the gRPC load runs at
-a lower priority (``nice``), so that mostly the proxy is seen.
+Small GETs over HTTP/1.1 come at a constant rate, timed from the moment at which they were due
+(steady.py); then the same beside unary calls at half of the rate that saturates the contender. All
+contenders run from beginning to end and take turns.
+
+The loads and the services share a core, which gRPC makes busier, too. So gRPC's have a lower
+priority; and what they do to the times all the same is the row ``direct``, without a proxy.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
 
-from benchmarks.constant_rate import GRACE, at_rate
-from benchmarks.processes import Child, Children, ProcessError
+from benchmarks.constant_rate import load_steadily
+from benchmarks.grpc import proxies
+from benchmarks.grpc.proxies import Start
+from benchmarks.grpc.rounds import CONNECTIONS, PEER, STREAMS, Rounds, result, start_load
+from benchmarks.processes import Child, Children, ProcessError, free_ports
 from benchmarks.results import Row, Table
-from benchmarks.servers import ROOT
+from benchmarks.rounds import FAILURES, void
+from benchmarks.servers import Setup
 
-REST_RATE: Final = 1000.0
-"""GETs per second: a few percent of the core."""
-CONNECTIONS: Final = 16
-"""Of the gRPC load, so that calls that a stall holds up find streams."""
-EARLY: Final = 1
-"""Seconds that the gRPC load runs before and after the GETs."""
-MOST: Final = 8000.0
-"""Calls per second: more, and load and backend have no core left for the GETs."""
-NICE: Final = ("nice", "-n", "10")
+RATE = 2000
+"""GETs per second: an eighth of what Siger can do."""
+SHARE = 0.5
+"""Of gRPC's saturation."""
+LEAST = 0.97
+"""Of the calls that should have been made: with less, there was less load than is claimed."""
+MOST_STREAMS = 100
+"""Of a connection, at a constant rate: what every proxy takes."""
+MARGIN = 10
+"""Seconds that gRPC's load would go on beyond REST's, which ends it."""
+START = 10.0
+"""Seconds that it has to start."""
+CALIBRATION = 2
+"""Seconds in which saturation is measured."""
+NICE = 10
+"""What load and service of gRPC yield to those of REST."""
+NOT_HERE = ("haproxy",)
+"""Half of its saturation is more than the load's core can take beside REST's."""
+DIRECT = "direct"
 
 
-def rows(name: str) -> tuple[Row, Row]:
-    """Of one contender: alone, and beside gRPC."""
-    return Row(f"{name}, REST alone"), Row(f"{name}, beside gRPC")
+@dataclass(slots=True)
+class Running:
+    """A contender that has been started, and its row.
 
-
-def measure(
-    alone: Row,
-    beside: Row,
-    child: Child,
-    port: int,
-    rate: float,
-    children: Children,
-    seconds: int,
-    core: int,
-) -> None:
-    """One round.
-
-    :param rate: gRPC calls per second; ``MOST`` at most.
+    :param child: None if there is no proxy.
+    :param calls_rate: of gRPC, per second.
     """
-    figures, errors = at_rate(child, port, REST_RATE, children, seconds, core)
-    alone.rounds.append(figures)
-    alone.errors += errors
-    argv: list[str | Path] = [*NICE, sys.executable, "-m", "benchmarks.grpc.load", str(port)]
-    argv += [str(seconds + 2 * EARLY), str(CONNECTIONS), "1", str(min(rate, MOST))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    load = children.start("paced", argv, core=core, environment=environment)
-    load.wait_for_output("STARTED", GRACE)
-    figures, errors = at_rate(child, port, REST_RATE, children, seconds, core)
-    try:
-        load.popen.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        raise ProcessError(f"paced: still running\n{load.output_end()}") from None
-    beside.rounds.append(figures)
-    beside.errors += errors + (load.popen.returncode != 0)
+
+    child: Child | None
+    rest_port: int
+    calls_port: int
+    calls_rate: float
+    row: Row
+
+    def cpu_seconds(self) -> float:
+        return self.child.cpu_seconds() if self.child is not None else 0.0
 
 
-def ratio(table: Table, name: str) -> float | None:
-    """What the 99th percentile beside gRPC is to that alone, round by round."""
-    alone, beside = rows(name)
-    return table.ratio("p99_ms", beside.contender, alone.contender)
+def run_beside(
+    contenders: Mapping[str, Start], setup: Setup, rest: tuple[int, int], rounds: Rounds
+) -> Table:
+    """All rounds of all contenders; one that fails has a row that says why.
+
+    :param rest: ports of the service of REST.
+    """
+    title = f"REST at {RATE:,} requests/s, alone and beside gRPC at {SHARE:.0%} of its saturation"
+    table = Table("grpc-beside", title, peer=PEER)
+    with Children(setup.children.directory) as children:
+        mine = replace(setup, children=children)
+        backend = proxies.start_backend("unary", mine, rounds.core, NICE)
+        backend.wait_for_port(setup.endpoints[1])
+        running = []
+        chosen = {name: start for name, start in contenders.items() if name not in NOT_HERE}
+        for (name, start), port in zip(chosen.items(), free_ports(len(chosen)), strict=True):
+            row = Row(name)
+            table.rows.append(row)
+            try:
+                child = start(mine, port)
+                child.wait_for_port(port)
+                rate = _saturation(child, port, children, rounds.core) * SHARE
+                running.append(Running(child, port, port, rate, row))
+            except FAILURES as error:
+                void(row, error)
+        if running:
+            most = max(one.calls_rate for one in running)
+            direct = Running(None, rest[0], setup.endpoints[0], most, Row(DIRECT))
+            table.rows.append(direct.row)
+            running.append(direct)
+        for number in range(rounds.count):
+            for one in running if number % 2 == 0 else running[::-1]:
+                try:
+                    _round(one, children, rounds)
+                except FAILURES as error:
+                    void(one.row, error)
+            running = [one for one in running if not one.row.errors]
+    for row in table.rows:
+        if not row.errors:
+            row.note = f"beside {row.median('calls_per_s'):,.0f} calls/s"
+    return table
+
+
+def _saturation(child: Child, port: int, children: Children, core: int) -> float:
+    """Calls for each second of CPU: what it could do if the load were no limit."""
+    before = child.cpu_seconds()
+    words = port, CALIBRATION, CONNECTIONS, STREAMS
+    found = result(start_load("unary", words, children, core), CALIBRATION)
+    cpu = child.cpu_seconds() - before
+    if found["errors"] or not found["calls"]:
+        raise ProcessError(f"{found['errors']} errors beside {found['calls']} calls")
+    return found["calls"] / max(cpu, 0.01)
+
+
+def _round(running: Running, children: Children, rounds: Rounds) -> None:
+    """REST alone, then beside gRPC."""
+    alone = load_steadily(children, running.rest_port, RATE, rounds.seconds, rounds.core)
+    words = running.calls_port, rounds.seconds + MARGIN, CONNECTIONS, MOST_STREAMS
+    load = start_load("unary", (*words, running.calls_rate), children, rounds.core, NICE)
+    load.wait_for_output("STARTED", START)
+    cpu, began = running.cpu_seconds(), perf_counter()
+    beside = load_steadily(children, running.rest_port, RATE, rounds.seconds, rounds.core)
+    busy = (running.cpu_seconds() - cpu) / (perf_counter() - began)
+    if load.popen.poll() is not None:
+        raise ProcessError(f"gRPC's load has ended before REST's\n{load.output_end()}")
+    load.popen.terminate()
+    calls = result(load, 1)
+    calls_per_s = calls["calls"] / calls["seconds"]
+    if calls_per_s < running.calls_rate * LEAST:
+        wanted = f"of {running.calls_rate:,.0f} calls/s"
+        raise ProcessError(f"{wanted} {calls_per_s:,.0f} were made")
+    if errors := int(alone["errors"] + beside["errors"] + calls["errors"]):
+        raise ProcessError(f"{errors} errors")
+    running.row.rounds.append(
+        {
+            "p50_ms": alone["p50_ms"],
+            "p99_ms": alone["p99_ms"],
+            "beside_p50_ms": beside["p50_ms"],
+            "beside_p99_ms": beside["p99_ms"],
+            "p99_growth": beside["p99_ms"] / max(alone["p99_ms"], 0.001),
+            "calls_per_s": calls_per_s,
+            "busy": busy,
+        }
+    )

@@ -1,31 +1,43 @@
-"""Unary calls: ``python -m benchmarks.grpc.load PORT SECONDS CONNECTIONS STREAMS [RATE]``.
+"""What the loads of HTTP/2 have in common: prepared header blocks, and connections until the end.
 
 Each call has a request id and a trace context of its own, as real ones do, encoded as clients of
 gRPC encode them: fields enter the dynamic table (h2load sends the same header again and again,
-which every proxy decodes in no time). With a rate, every millisecond brings its share of so many
-calls a second; without one, a call follows each that has ended. Prints ``RESULT {...}``.
+which every proxy decodes in no time). Encoding takes longer than the calls, so it is done once for
+all rounds, and the blocks are in a file of the working directory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from itertools import cycle
-from math import inf
+import marshal
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 import hpack
-import uvloop
 
 from benchmarks.grpc.wire import GREETING, MESSAGE, Speaker
-from benchmarks.steady import TICK, shares
-from siger_gateway.http2.frames import PREFACE, data_frame, headers_frames
+from benchmarks.steady import percentile
+from siger_gateway.http2.frames import PREFACE
 
-PREPARED = 40_000
-"""Calls of a second, in all, that are prepared where there is no rate."""
-LATEST = 1.0
-"""Seconds behind the clock at which the rate is given up."""
+FILE = "header-blocks"
+LAST_ANSWERS = 10.0
+"""Seconds after the end in which answers are waited for."""
+
+
+def prepare(folder: Path, connections: int, calls: int) -> None:
+    """Writes the header blocks of so many calls, in all, to FILE."""
+    count = calls // connections
+    found = [blocks(count, number * count) for number in range(connections)]
+    (folder / FILE).write_bytes(marshal.dumps(found))
+
+
+def prepared() -> list[list[bytes]]:
+    """Header blocks for each connection, in the order in which they have to be sent."""
+    return cast(list[list[bytes]], marshal.loads(Path(FILE).read_bytes()))
 
 
 def blocks(count: int, first: int) -> list[bytes]:
@@ -54,138 +66,82 @@ def blocks(count: int, first: int) -> list[bytes]:
     ]
 
 
-class Caller(Speaker):
-    """One connection with so many streams at a time."""
+class Client(Speaker):
+    """One connection of a load."""
 
-    def __init__(self, load: Load, prepared: list[bytes], streams: int) -> None:
+    def __init__(self, load: Load) -> None:
         super().__init__()
-        self._load = load
-        self._prepared = iter(prepared)
-        self._streams = streams
-        self._next = 1
-        self._began: dict[int, float] = {}
+        self.load = load
+        self.began: dict[int, float] = {}
+        """By stream: when the call, or the message, was sent that is not answered yet."""
 
-    def start(self) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
         self.transport.write(PREFACE + GREETING)
-        if not self._load.paced:
-            self.call(self._streams)
-
-    def call(self, count: int) -> None:
-        out = []
-        now = perf_counter()
-        for block in self._prepared:
-            stream_id = self._next
-            self._next += 2
-            self._began[stream_id] = now
-            out.append(headers_frames(stream_id, block, False, 16384))
-            out.append(data_frame(stream_id, MESSAGE, True))
-            count -= 1
-            if not count:
-                break
-        else:
-            self._load.used_up = True
-        self.transport.write(b"".join(out))
-
-    def on_ended(self, ended: list[tuple[int, bytes]]) -> None:
-        now = perf_counter()
-        load = self._load
-        for stream_id, _ in ended:
-            began = self._began.pop(stream_id, None)
-            if began is not None:
-                load.times.append(now - began)
-        if now < load.until and not load.used_up and not load.paced:
-            self.call(len(ended))
-        if now >= load.until or load.used_up:
-            self.end()
-
-    def end(self) -> None:
-        """The time is over; the last calls are waited for."""
-        if not self._began:
-            self._load.done(self)
 
     def on_fault(self, kind: int, payload: bytes) -> None:
-        self._load.errors += 1
+        self.load.errors += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._began:
-            self._load.errors += len(self._began)
-            self._load.done(self)
+        self.load.errors += len(self.began)
+        self.load.finish(self)
 
 
 class Load:
-    """All connections."""
+    """All connections: until when they go on, and what they have seen."""
 
-    def __init__(self) -> None:
-        self.paced = False
-        """Whether calls come by the clock."""
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._over = asyncio.Event()
+        self._open: set[Client] = set()
         self.until = 0.0
         self.times: list[float] = []
+        """Seconds, of each call or message."""
         self.errors = 0
-        self.bytes = 0
-        self.used_up = False
-        self._running: set[Caller] = set()
-        self._over = asyncio.Event()
 
-    def done(self, caller: Caller) -> None:
-        if caller in self._running:
-            self._running.discard(caller)
-            self.bytes += caller.received
-        if not self._running:
+    def end(self) -> None:
+        """Begins nothing more."""
+        self.until = 0.0
+
+    def finish(self, client: Client) -> None:
+        """Of this connection nothing is on its way any more."""
+        self._open.discard(client)
+        if not self._open:
             self._over.set()
 
     async def run(
-        self, port: int, seconds: float, connections: int, streams: int, rate: float = 0.0
+        self, port: int, clients: Sequence[Client], begin: Callable[[float], object]
     ) -> None:
+        """Prints ``STARTED`` and, when the seconds are over or after SIGTERM, ``RESULT {...}``.
+
+        :param begin: called once, with the time, when all are connected.
+        """
         loop = asyncio.get_running_loop()
-        self.paced = rate > 0.0
-        count = int((rate * 1.1 or PREPARED) * seconds / connections)
-        for number in range(connections):
-            prepared = blocks(count, number * count)
-            _, caller = await loop.create_connection(
-                lambda prepared=prepared: Caller(self, prepared, streams),  # type: ignore[misc]
-                "127.0.0.1",
-                port,
-            )
-            self._running.add(caller)
+        loop.add_signal_handler(signal.SIGTERM, self.end)
+        self._open.update(clients)
+        for one in clients:
+            await loop.create_connection(lambda one=one: one, "127.0.0.1", port)  # type: ignore[misc]
+        began = perf_counter()
+        self.until = began + self._seconds
         print("STARTED", flush=True)
-        self._started = perf_counter()
-        self.until = inf if self.paced else self._started + seconds
-        for caller in list(self._running):
-            caller.start()
-        if self.paced:
-            await self._by_the_clock(shares(rate, int(seconds / TICK)))
-        await asyncio.wait_for(self._over.wait(), seconds + 10)
-        elapsed = perf_counter() - self._started
-        times = sorted(self.times)
-        if self.bytes != len(times) * len(MESSAGE):  # a fast error is no throughput
-            self.errors += 1
-        found = {
-            "calls": len(times),
-            "seconds": elapsed,
-            "errors": self.errors,
-            "p50_ms": times[len(times) // 2] * 1e3 if times else 0,
-            "p99_ms": times[int(len(times) * 0.99)] * 1e3 if times else 0,
-        }
-        print("RESULT " + json.dumps(found), flush=True)
-
-    async def _by_the_clock(self, due: list[int]) -> None:
-        """Calls so many each ``TICK``, the connections by turns."""
-        callers = cycle(list(self._running))
-        for number, count in enumerate(due, 1):
-            late = perf_counter() - self._started - number * TICK
-            if late < 0.0:
-                await asyncio.sleep(-late)
-            elif late > LATEST:  # it cannot keep the rate here
-                break
-            if count:
-                next(callers).call(count)
-        self.until = 0.0
-        for caller in list(self._running):
-            caller.end()
+        begin(began)
+        await asyncio.wait_for(self._over.wait(), self._seconds + LAST_ANSWERS)
+        if sum(one.received for one in clients) != len(self.times) * len(MESSAGE):
+            self.errors += 1  # a fast error is no throughput
+        print_result(self.times, perf_counter() - began, self.errors)
 
 
-if __name__ == "__main__":
-    port, seconds, connections, streams, *rate = sys.argv[1:]
-    uvloop.run(
-        Load().run(int(port), float(seconds), int(connections), int(streams), *map(float, rate))
-    )
+def print_result(times: list[float], seconds: float, errors: int) -> None:
+    """What the benchmark reads of a load.
+
+    :param times: seconds, of each call.
+    """
+    times.sort()
+    found = {
+        "calls": len(times),
+        "seconds": seconds,
+        "errors": errors,
+        "p50_ms": percentile(times, 0.5) * 1e3,
+        "p99_ms": percentile(times, 0.99) * 1e3,
+    }
+    print("RESULT " + json.dumps(found), flush=True)

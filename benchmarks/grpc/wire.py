@@ -53,6 +53,7 @@ class Speaker(asyncio.Protocol):
         data = self._rest + data
         position, end = 0, len(data)
         ended = []
+        pieces = []
         while end - position >= 9:
             high, low, kind, flags, stream_id = HEAD.unpack_from(data, position)
             stop = position + 9 + (high << 8 | low)
@@ -61,6 +62,7 @@ class Speaker(asyncio.Protocol):
             if kind in (DATA, HEADERS):
                 if kind == DATA:
                     self.received += stop - position - 9
+                    pieces.append((stream_id, stop - position - 9))
                 if flags & END_STREAM:
                     ended.append((stream_id, data[position + 9 : stop]))
             elif kind == SETTINGS:
@@ -75,8 +77,12 @@ class Speaker(asyncio.Protocol):
         if self.received - self._credited > WINDOW // 4:
             self.transport.write(window_update(0, self.received - self._credited))
             self._credited = self.received
+        self.on_data(pieces)
         if ended:
             self.on_ended(ended)
+
+    def on_data(self, pieces: list[tuple[int, int]]) -> None:
+        """DATA of these streams has come, so many bytes each time."""
 
     def on_ended(self, ended: list[tuple[int, bytes]]) -> None:
         """These streams have ended, each with the payload of its last frame."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+
+from benchmarks.report import draw, markdown
 from benchmarks.results import Results, Row, Table, read
 
 
@@ -27,3 +31,27 @@ def test_errors_void_a_row_however_fast_it_was() -> None:
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     results = Results("http", "a machine", [table()])
     assert read(results.write(tmp_path / "new")) == results
+
+
+def test_results_without_a_peer_are_compared_with_nginx(tmp_path: Path) -> None:
+    file = Results("http", "a machine", [table()]).write(tmp_path)
+    raw = json.loads(file.read_text())
+    del raw["tables"][0]["peer"]
+    file.write_text(json.dumps(raw))
+    assert read(file).tables[0].peer == "nginx"
+
+
+def test_a_table_is_compared_with_its_peer() -> None:
+    other = Table("grpc", "Calls", table().rows[:2], peer="siger")
+    assert "| nginx | 40.0 (30.0..60.0) | 1.00 |" in markdown([Results("grpc", "x", [other])])
+
+
+def test_a_chart_shows_what_its_table_is_about(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="only in the extra bench")
+    row = Row("siger", [{"p99_ms": 1.0, "beside_p99_ms": 3.0, "p99_growth": 3.0}])
+    voided = Row("nginx", [{"p99_growth": 1.0}], errors=1)
+    draw([Results("grpc", "x", [Table("beside", "Beside", [row, voided])])], tmp_path)
+    chart = (tmp_path / "beside.svg").read_text()
+    assert "p99 beside / p99 alone" in chart
+    assert ">siger<" in chart
+    assert ">nginx<" not in chart
