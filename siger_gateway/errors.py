@@ -231,13 +231,6 @@ REASONS: Final[dict[str, Reason]] = {
         "No endpoint of the service is available.",
         retryable=True,
     ),
-    "not_described": Reason(
-        503,
-        "Service Unavailable",
-        "upstream",
-        "The service has not said yet which requests it takes.",
-        retryable=True,
-    ),
     "pending_overflow": Reason(
         503,
         "Service Unavailable",

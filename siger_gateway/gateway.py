@@ -35,7 +35,7 @@ from siger_gateway.config.schema import Config, EndpointSpec, TlsConfig
 from siger_gateway.discovery.consul import ConsulWatcher
 from siger_gateway.discovery.register import Probe, Registrar
 from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
-from siger_gateway.grpc.descriptions import Descriptions
+from siger_gateway.grpc.descriptor_files import transcoders
 from siger_gateway.guard import Guard
 from siger_gateway.http.connection import ServerLimits
 from siger_gateway.http.timeouts import Ticker
@@ -101,8 +101,7 @@ class Gateway:
         self._catalog: Catalog = {}
         self._tag_problems: frozenset[tuple[str, str]] = frozenset()
         self._effective: tuple[EffectiveRoute, ...] = ()
-        self._descriptions = Descriptions(self._clusters.__getitem__)
-        self._descriptions.prepare(config.services)()
+        self._transcoders = transcoders(config.services)
         self._access_log = _open_access_log(config)
         self._guard = Guard(config, self._clusters.__getitem__)
         self._queue = JobQueue(config.jobs, config.nats_address, metrics)
@@ -207,7 +206,7 @@ class Gateway:
         """
         old = self._config
         take_over_guard = self._guard.prepare(config)
-        take_over_descriptions = self._descriptions.prepare(config.services)
+        described = transcoders(config.services)  # anew, whatever else is the same
         moved = config.access_log != old.access_log
         access_log = _open_access_log(config) if moved else self._access_log
         if self._certificates is not None and config.tls.cert:
@@ -238,7 +237,7 @@ class Gateway:
         elif self._access_log is not None:
             self._access_log.reopen()
         take_over_guard()
-        take_over_descriptions()
+        self._transcoders = described
         for listener in (self._listener, self._grpc_listener):
             listener.take_bodies_up_to(largest_body(self._config))
         self._build_table()
@@ -276,7 +275,6 @@ class Gateway:
         await self._guard.close()
         await self._ledger.close()
         await self._queue.close()
-        await self._descriptions.close()
         await self._clusters.close()
         self._ticker.close()
         if self._access_log is not None:
@@ -291,7 +289,7 @@ class Gateway:
         self._clusters.configure(wanted.services)
         self._effective = wanted.routes
         self._compiler.rely_on(self._guard.authenticator, self._guard.credentials)
-        self._compiler.transcode_by(self._descriptions.known)
+        self._compiler.transcode_by(self._transcoders)
         self._dispatcher.table = self._compiler.table(wanted.routes)
         self._admin.follow(config, self._compiler)
         self._report_tags(wanted.problems)

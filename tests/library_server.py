@@ -11,7 +11,6 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
-from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from siger_gateway.grpc.http_rules import read_descriptors
 from tests.descriptors import library
@@ -30,11 +29,9 @@ def of_type(kind: str, /, **fields: Any) -> Message:
 class Library:
     """Answers by the names of what it is asked for; ``calls`` are the metadata of each call."""
 
-    def __init__(self, port: int = 0, *, reflected: bool = False) -> None:
+    def __init__(self) -> None:
         self.server = aio.server()
-        if reflected:
-            enable_server_reflection([SERVICE.full_name], self.server, pool=POOL)
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.calls: list[dict[str, Any]] = []
         self.go_on = asyncio.Event()
         """What ``WatchBooks`` of the shelf "waiting" waits for before its second book."""

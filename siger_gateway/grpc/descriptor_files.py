@@ -1,5 +1,4 @@
 """The files of descriptors that ``services.NAME.transcode`` names: checked, and read for serving.
-``descriptions`` has what becomes of them, and of services that are asked themselves.
 
 protobuf is an extra, and takes time and memory to load: it is imported here, as soon as a service
 is transcoded, and not at the top of any file that a gateway without such services needs.
@@ -7,12 +6,11 @@ is transcoded, and not at the top of any file that a gateway without such servic
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from siger_gateway.config.problem import NOWHERE, ConfigError, Mark, Problem, Report, join
-from siger_gateway.config.schema import Config, TranscodeConfig
+from siger_gateway.config.schema import Config, ServiceConfig, TranscodeConfig
 
 if TYPE_CHECKING:
     from siger_gateway.grpc.transcoding import Transcoder
@@ -42,28 +40,30 @@ def check_transcoding(config: Config, report: Report, where: Callable[[str], Mar
         if not service.transcode.descriptors or not report.is_good_below(key):
             continue
         try:
-            if service.transcode.by_reflection:
-                _needs_protobuf()
-            else:
-                _read(service.transcode)
+            _read(service.transcode)
         except Unusable as problem:
             at = join(key, problem.part)
             report.add(where(at), at, problem.reason)
 
 
-def read_file(name: str, config: TranscodeConfig) -> Transcoder:
-    """Of the service that is called ``name``.
+def transcoders(services: Mapping[str, ServiceConfig]) -> dict[str, Transcoder]:
+    """By name of the service; empty, and nothing is imported, if none is to be transcoded.
 
-    :raises ConfigError: the file cannot be used; ``check_transcoding`` has said so, unless it has
+    :raises ConfigError: a file cannot be used; ``check_transcoding`` has said so, unless it has
         changed since.
     """
-    try:
-        return _read(config)
-    except Unusable as problem:
-        key = join(join("services", name), f"transcode.{problem.part}")
-        at = (NOWHERE.line, NOWHERE.column)
-        told = Problem(config.descriptors, *at, key, problem.reason)
-        raise ConfigError((told,)) from None
+    found: dict[str, Transcoder] = {}
+    for name, service in services.items():
+        config = service.transcode
+        if config.descriptors:
+            try:
+                found[name] = _read(config)
+            except Unusable as problem:
+                key = join(join("services", name), f"transcode.{problem.part}")
+                at = (NOWHERE.line, NOWHERE.column)
+                told = Problem(config.descriptors, *at, key, problem.reason)
+                raise ConfigError((told,)) from None
+    return found
 
 
 def _read(config: TranscodeConfig) -> Transcoder:
@@ -81,13 +81,6 @@ def _read(config: TranscodeConfig) -> Transcoder:
         raise Unusable("services", f"{config.descriptors}: {error}") from None
     except BadRule as error:
         raise Unusable("descriptors", f"{config.descriptors}: {error}") from None
-
-
-def _needs_protobuf() -> None:
-    try:
-        import_module("siger_gateway.grpc.reflected")
-    except ImportError:
-        raise Unusable("descriptors", EXTRA) from None
 
 
 def _bytes_of(path: str) -> bytes:

@@ -14,7 +14,6 @@ from siger_gateway.filters.authenticate import Authenticator
 from siger_gateway.filters.chain import Filters, compile_filters, is_guarded
 from siger_gateway.filters.cors import CORS_FIELDS
 from siger_gateway.filters.rate_limit import Limits
-from siger_gateway.grpc.descriptions import Described
 from siger_gateway.grpc.service import Services
 from siger_gateway.http.timeouts import Ticker, TimeoutQueue
 from siger_gateway.proxy.answer import compile_reply
@@ -27,7 +26,8 @@ from siger_gateway.routing.table import RouteTable
 from siger_gateway.telemetry.metrics import Metrics
 from siger_gateway.upstream.cluster import Cluster
 
-if TYPE_CHECKING:  # it takes protobuf
+if TYPE_CHECKING:  # they take protobuf
+    from siger_gateway.grpc.transcoding import Transcoder
     from siger_gateway.proxy.transcode import Transcoding
 
 
@@ -67,13 +67,13 @@ class Compiler:
         self._authenticator = authenticator
         self._credentials = frozenset(credentials)
 
-    def transcode_by(self, described: Mapping[str, Described]) -> None:
+    def transcode_by(self, transcoders: Mapping[str, Transcoder]) -> None:
         """What JSON becomes for services of gRPC, by their names, from the next table on."""
         self._transcoding = {}
-        if described:
+        if transcoders:
             from siger_gateway.proxy.transcode import Transcoding
 
-            self._transcoding = {name: Transcoding(one) for name, one in described.items()}
+            self._transcoding = {name: Transcoding(one) for name, one in transcoders.items()}
 
     def table(self, routes: Iterable[EffectiveRoute]) -> RouteTable[Route]:
         """The table of ``routes``; those from tags take what the others of the same path leave."""

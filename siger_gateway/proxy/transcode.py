@@ -11,10 +11,9 @@ It takes protobuf, so nothing imports it before a service is to be transcoded.
 from __future__ import annotations
 
 from siger_gateway.errors import GatewayError
-from siger_gateway.grpc.descriptions import Described
 from siger_gateway.grpc.framing import frame
 from siger_gateway.grpc.json_streams import MAX_LINE, RequestLines, ResponseStream, stream_form
-from siger_gateway.grpc.transcoding import Match, call_head
+from siger_gateway.grpc.transcoding import Match, Transcoder, call_head
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http.stream import Consumer, DownstreamStream
@@ -25,25 +24,22 @@ from siger_gateway.proxy.transcoded_exchange import TranscodedExchange
 class Transcoding:
     """What requests to one service become."""
 
-    __slots__ = ("_service",)
+    __slots__ = ("_transcoder",)
 
-    def __init__(self, service: Described) -> None:
-        self._service = service
+    def __init__(self, transcoder: Transcoder) -> None:
+        self._transcoder = transcoder
 
     def match(self, request: Request, target: bytes) -> Match:
         """Which method ``request`` calls.
 
         :param target: after the route's rewrite.
-        :raises GatewayError: ``not_described``, ``no_route``, ``method_not_allowed``, ``bad_path``,
-            or ``unsupported_media_type``.
+        :raises GatewayError: ``no_route``, ``method_not_allowed``, ``bad_path``, or
+            ``unsupported_media_type``.
         """
-        transcoder = self._service.transcoder
-        if transcoder is None:
-            raise GatewayError("not_described")
         path, _, query = target.partition(b"?")
-        match = transcoder.match(request.method, path, query)
+        match = self._transcoder.match(request.method, path, query)
         if match is None:
-            methods = transcoder.methods(path)
+            methods = self._transcoder.methods(path)
             if methods:
                 allowed = {"Allow": ", ".join(methods)}
                 raise GatewayError("method_not_allowed", headers=allowed)
