@@ -7,7 +7,7 @@ found here, when the configuration is read, and not by a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -75,30 +75,54 @@ def path_of(rpc: MethodDescriptor) -> str:
     return f"/{rpc.containing_service.full_name}/{rpc.name}"
 
 
-def _pool(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> DescriptorPool:
-    """A pool with these files, each after those that it imports."""
-    pool, added = descriptor_pool.DescriptorPool(), set[str]()
-
-    def add(name: str, importer: str) -> None:
-        if name in added:
-            return
-        added.add(name)
-        file = files.get(name) or _google_file(name)
-        if file is None:
-            raise BadRule(f"{importer} imports {name}, which is missing: use --include_imports")
-        for dependency in file.dependency:
-            add(dependency, name)
+def _pool(files: Mapping[str, descriptor_pb2.FileDescriptorProto]) -> DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    for file in _in_order(files):
         try:
             pool.Add(file)
         except TypeError as error:
-            raise BadRule(f"{name} is not valid: {error}") from None
-
-    for name in files:
-        add(name, name)
+            raise BadRule(f"{file.name} is not valid: {error}") from None
     return pool
 
 
-def _google_file(name: str) -> descriptor_pb2.FileDescriptorProto | None:
+def _in_order(
+    files: Mapping[str, descriptor_pb2.FileDescriptorProto],
+) -> list[descriptor_pb2.FileDescriptorProto]:
+    """These files and Google's that they import, each after those that it imports.
+
+    Without recursion, so that a long chain of imports is no deep stack.
+
+    :raises BadRule: a file is missing, or imports itself in the end.
+    """
+    ordered: list[descriptor_pb2.FileDescriptorProto] = []
+    done, open_ = set[str](), dict[str, Iterator[str]]()  # open: with what they still have to see
+    found = dict(files)
+
+    def begin(name: str, importer: str) -> None:
+        file = found.get(name) or google_file(name)
+        if file is None:
+            raise BadRule(f"{importer} imports {name}, which is missing: use --include_imports")
+        found[name] = file
+        open_[name] = iter(file.dependency)
+
+    for root in files:
+        if root not in done:
+            begin(root, root)
+        while open_:
+            name = next(reversed(open_))
+            imported = next(open_[name], None)
+            if imported is None:
+                del open_[name]
+                done.add(name)
+                ordered.append(found[name])
+            elif imported in open_:
+                raise BadRule(f"{name} imports {imported}, which imports it")
+            elif imported not in done:
+                begin(imported, name)
+    return ordered
+
+
+def google_file(name: str) -> descriptor_pb2.FileDescriptorProto | None:
     """One of the files that come with protobuf and google.api, for sets without imports."""
     if not name.startswith("google/"):
         return None
