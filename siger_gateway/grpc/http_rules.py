@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
@@ -99,7 +99,7 @@ def _in_order(
     found = dict(files)
 
     def begin(name: str, importer: str) -> None:
-        file = found.get(name) or google_file(name)
+        file = found.get(name) or _google_file(name)
         if file is None:
             raise BadRule(f"{importer} imports {name}, which is missing: use --include_imports")
         found[name] = file
@@ -122,13 +122,19 @@ def _in_order(
     return ordered
 
 
-def google_file(name: str) -> descriptor_pb2.FileDescriptorProto | None:
+def find_google_file(name: str) -> FileDescriptor | None:
     """One of the files that come with protobuf and google.api, for sets without imports."""
     if not name.startswith("google/"):
         return None
     try:
-        known = descriptor_pool.Default().FindFileByName(name)
+        return descriptor_pool.Default().FindFileByName(name)
     except KeyError:
+        return None
+
+
+def _google_file(name: str) -> descriptor_pb2.FileDescriptorProto | None:
+    known = find_google_file(name)
+    if known is None:
         return None
     file = descriptor_pb2.FileDescriptorProto()
     known.CopyToProto(file)

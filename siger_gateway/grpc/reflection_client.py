@@ -47,7 +47,7 @@ class ReflectionClient:
         self._cluster = cluster
         self._timeout = timeout
         self._endpoint = endpoint
-        self._versions = VERSIONS  # those that may be known to the service
+        self._versions: tuple[bytes, ...] = VERSIONS  # those that may be known to the service
 
     async def ask(self, question: bytes) -> Message:
         """The ``ServerReflectionResponse``, which may be an error of reflection's own.
