@@ -66,7 +66,7 @@ class Reflected:
         self._transcoder: Transcoder | None = None
         self._failures = 0  # in a row
         self._said = ""  # the error that the log has
-        self._addresses: frozenset[str] = frozenset()  # of the endpoints to choose from, when asked
+        self._seen: tuple[Cluster, int] | None = None  # the endpoints when it was asked last
         self._again = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         if before is not None and before._told is not None:
@@ -116,19 +116,18 @@ class Reflected:
         self._again.set()
 
     def look(self) -> None:
-        """Asks again if the endpoints to choose from are not those of the last time."""
-        if self._available() != self._addresses:
+        """Asks again if the endpoints to choose from have changed since the last time."""
+        cluster = self._cluster()
+        if self._seen != (cluster, cluster.changes):
             self._again.set()
-
-    def _available(self) -> frozenset[str]:
-        return frozenset(one.address for one in self._cluster().endpoints if one.available)
 
     async def _run(self) -> None:
         while True:
             self._again.clear()
-            self._addresses = self._available()
+            cluster = self._cluster()
+            self._seen = cluster, cluster.changes
             try:
-                await self._learn()
+                await self._learn(cluster)
             except (NoAnswer, BadRule) as error:
                 self._fail(error)
             except Exception as error:  # noqa: BLE001 - this task must outlive whatever it is
@@ -147,9 +146,8 @@ class Reflected:
             async with asyncio.timeout(seconds):
                 await self._again.wait()
 
-    async def _learn(self) -> None:
+    async def _learn(self, cluster: Cluster) -> None:
         """:raises NoAnswer, BadRule: see ``ask_for_files``."""
-        cluster = self._cluster()
         endpoint = cluster.pick(Request(b"POST", VERSIONS[0], HEADERS, True), "", ())
         if endpoint is None:
             raise NoAnswer("it has no endpoints")
