@@ -11,15 +11,34 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from google.api import annotations_pb2, http_pb2
-from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
+from google.api import annotations_pb2, http_pb2, httpbody_pb2
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    empty_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
 
 from siger_gateway.grpc.json_fields import FieldPath, field_path, is_textual
 from siger_gateway.grpc.path_template import BadRule, PathTemplate, Variable, parse_template
 
+_GOOGLE: Final = {
+    module.DESCRIPTOR.name: module.DESCRIPTOR
+    for module in (
+        *(annotations_pb2, http_pb2, httpbody_pb2),
+        *(any_pb2, descriptor_pb2, duration_pb2, empty_pb2, field_mask_pb2),
+        *(struct_pb2, timestamp_pb2, wrappers_pb2, error_details_pb2, status_pb2),
+    )
+}
 _METHODS: Final = ("get", "put", "post", "delete", "patch")
 
 
@@ -122,18 +141,14 @@ def _in_order(
     return ordered
 
 
-def find_google_file(name: str) -> FileDescriptor | None:
-    """One of the files that come with protobuf and google.api, for sets without imports."""
-    if not name.startswith("google/"):
-        return None
-    try:
-        return descriptor_pool.Default().FindFileByName(name)
-    except KeyError:
-        return None
+def is_known(name: str) -> bool:
+    """Whether a file comes with protobuf or google.api, so that nobody else has to bring it."""
+    return name in _GOOGLE
 
 
 def _google_file(name: str) -> descriptor_pb2.FileDescriptorProto | None:
-    known = find_google_file(name)
+    """For sets without imports."""
+    known = _GOOGLE.get(name)
     if known is None:
         return None
     file = descriptor_pb2.FileDescriptorProto()
@@ -167,6 +182,9 @@ def _rule(rpc: MethodDescriptor, rule: http_pb2.HttpRule) -> Rule:
         raise BadRule("a rule without a method and a path")
     if kind == "custom":
         method, path = rule.custom.kind, rule.custom.path
+        letters = method.replace("-", "")  # it stands in Allow: no line break, no comma
+        if method != "*" and not (letters.isascii() and letters.isalpha()):
+            raise BadRule(f"{method[:40]!r} is no method of HTTP")
     else:
         assert kind in _METHODS
         method, path = kind.upper(), getattr(rule, kind)

@@ -20,15 +20,16 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError
 
-from siger_gateway.grpc.http_rules import find_google_file
+from siger_gateway.grpc.http_rules import is_known
 from siger_gateway.grpc.path_template import BadRule
 from siger_gateway.grpc.protos.grpc_reflection.v1 import reflection_pb2
 from siger_gateway.grpc.reflection_client import ReflectionClient
 
 MAX_FILES: Final = 2000
 """Files of one service with all that they import. All of Google's public APIs have 7,000."""
-MAX_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of these files: twice what one answer may have."""
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of these files: what one answer may have. Protobuf works on them in one go, which stops
+everything else for a quarter of a second at most."""
 MAX_RECEIVED: Final = 64 * 1024 * 1024
 """Bytes of all answers: many servers send the same imports with each."""
 MAX_IMPORTS: Final = 20_000
@@ -104,7 +105,7 @@ class ReflectedFiles:
         self._raw[name] = raw
         self._missing.pop(name, None)
         for imported in file.dependency:
-            if imported not in self._files and find_google_file(imported) is None:
+            if imported not in self._files and not is_known(imported):
                 self._missing.setdefault(imported, name)
         self._rules += len(file.service)  # each costs something, even with nothing in it
         self._check_rules()
