@@ -224,6 +224,13 @@ REASONS: Final[dict[str, Reason]] = {
         "The service sent a message that does not fit its own description.",
         error="http_protocol_error",
     ),
+    "descriptors_awaited": Reason(
+        503,
+        "Service Unavailable",
+        "upstream",
+        "The service has not described itself yet (gRPC server reflection).",
+        retryable=True,
+    ),
     "no_endpoints": Reason(
         503,
         "Service Unavailable",

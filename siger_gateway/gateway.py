@@ -35,7 +35,7 @@ from siger_gateway.config.schema import Config, EndpointSpec, TlsConfig
 from siger_gateway.discovery.consul import ConsulWatcher
 from siger_gateway.discovery.register import Probe, Registrar
 from siger_gateway.discovery.snapshot import SNAPSHOT_FILE, Snapshot
-from siger_gateway.grpc.descriptor_files import transcoders
+from siger_gateway.grpc.descriptions import Descriptions
 from siger_gateway.guard import Guard
 from siger_gateway.http.connection import ServerLimits
 from siger_gateway.http.timeouts import Ticker
@@ -101,7 +101,7 @@ class Gateway:
         self._catalog: Catalog = {}
         self._tag_problems: frozenset[tuple[str, str]] = frozenset()
         self._effective: tuple[EffectiveRoute, ...] = ()
-        self._transcoders = transcoders(config.services)
+        self._descriptions = Descriptions(config.services, self._clusters.__getitem__, metrics)
         self._access_log = _open_access_log(config)
         self._guard = Guard(config, self._clusters.__getitem__)
         self._queue = JobQueue(config.jobs, config.nats_address, metrics)
@@ -165,6 +165,7 @@ class Gateway:
             host, port = split_listen_address(self._config.grpc.port)
             await self._grpc_listener.start(host, port, reuse_port=self._config.reuse_port)
         self._guard.start()
+        self._descriptions.start()
         await self._admin.start()
         if self._config.nats_address:
             self._queue.start()
@@ -206,7 +207,7 @@ class Gateway:
         """
         old = self._config
         take_over_guard = self._guard.prepare(config)
-        described = transcoders(config.services)  # anew, whatever else is the same
+        take_over_descriptions = self._descriptions.prepare(config.services)
         moved = config.access_log != old.access_log
         access_log = _open_access_log(config) if moved else self._access_log
         if self._certificates is not None and config.tls.cert:
@@ -237,7 +238,7 @@ class Gateway:
         elif self._access_log is not None:
             self._access_log.reopen()
         take_over_guard()
-        self._transcoders = described
+        take_over_descriptions()
         for listener in (self._listener, self._grpc_listener):
             listener.take_bodies_up_to(largest_body(self._config))
         self._build_table()
@@ -273,6 +274,7 @@ class Gateway:
             await self._watcher.close()
         self._admin.close()
         await self._guard.close()
+        await self._descriptions.close()
         await self._ledger.close()
         await self._queue.close()
         await self._clusters.close()
@@ -289,7 +291,7 @@ class Gateway:
         self._clusters.configure(wanted.services)
         self._effective = wanted.routes
         self._compiler.rely_on(self._guard.authenticator, self._guard.credentials)
-        self._compiler.transcode_by(self._transcoders)
+        self._compiler.transcode_by(self._descriptions.transcoders)
         self._dispatcher.table = self._compiler.table(wanted.routes)
         self._admin.follow(config, self._compiler)
         self._report_tags(wanted.problems)
@@ -390,6 +392,7 @@ class Gateway:
         self._worst_lag = max(self._worst_lag, self._ticker.lag)
         self._clusters.tick(now)
         self._guard.look(now)
+        self._descriptions.look(now)
         self._health.look(now)
         if self._certificates is not None:
             self._certificates.look(now)

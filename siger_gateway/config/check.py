@@ -126,6 +126,10 @@ class Checks:
             self._add(key, 'needs "descriptors"; without, nothing is transcoded')
         elif service.protocol not in ("h2c", "h2") and not service.consul:
             self._add(key, 'needs "protocol: h2c" or "h2": it calls the service in gRPC')
+        elif not service.transcode.by_reflection and (
+            service.transcode.refresh != TranscodeConfig().refresh
+        ):
+            self._add(f"{key}.refresh", 'is for "descriptors: reflection"; files come by a reload')
 
     def _unique_endpoints(self, service: ServiceConfig, key: str) -> None:
         first: dict[str, int] = {}

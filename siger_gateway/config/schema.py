@@ -132,13 +132,20 @@ class TranscodeConfig:
     """JSON over HTTP for clients of a gRPC service, as its ``google.api.http`` rules have it."""
 
     descriptors: str = doc(
-        "file of protoc --include_imports --descriptor_set_out; empty: calls come in gRPC alone", ""
+        "file of protoc --include_imports --descriptor_set_out, or reflection: what the service "
+        "tells of itself; empty: calls come in gRPC alone",
+        "",
     )
-    services: tuple[str, ...] = doc("full names of those to serve; empty: all in the file", ())
+    refresh: Duration = doc("after which reflection is asked again", 60.0, least=1.0)
+    services: tuple[str, ...] = doc("full names of those to serve; empty: all that there are", ())
     names: Literal["json", "proto"] = doc("of fields: pageSize, or page_size", "json")
     unset: Literal["left_out", "written"] = doc("fields that hold their default", "left_out")
     enums: Literal["names", "numbers"] = doc("how their values are written", "names")
     ignored_parameters: tuple[str, ...] = doc("of a query that are no fields: [access_token]", ())
+
+    @property
+    def by_reflection(self) -> bool:
+        return self.descriptors == "reflection"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def check_transcoding(config: Config, report: Report, where: Callable[[str], Mar
 
 
 def transcoders(services: Mapping[str, ServiceConfig]) -> dict[str, Transcoder]:
-    """By name of the service; empty, and nothing is imported, if none is to be transcoded.
+    """By name of the service; empty, and nothing is imported, if none is described by a file.
 
     :raises ConfigError: a file cannot be used; ``check_transcoding`` has said so, unless it has
         changed since.
@@ -57,22 +57,29 @@ def transcoders(services: Mapping[str, ServiceConfig]) -> dict[str, Transcoder]:
         config = service.transcode
         if config.descriptors:
             try:
-                found[name] = _read(config)
+                read = _read(config)
             except Unusable as problem:
                 key = join(join("services", name), f"transcode.{problem.part}")
                 at = (NOWHERE.line, NOWHERE.column)
                 told = Problem(config.descriptors, *at, key, problem.reason)
                 raise ConfigError((told,)) from None
+            if read is not None:
+                found[name] = read
     return found
 
 
-def _read(config: TranscodeConfig) -> Transcoder:
-    """:raises Unusable: see there."""
+def _read(config: TranscodeConfig) -> Transcoder | None:
+    """None: there is no file, the service describes itself.
+
+    :raises Unusable: see there.
+    """
     try:
         from siger_gateway.grpc.path_template import BadRule
         from siger_gateway.grpc.transcoding import JsonStyle, Transcoder, UnknownService
     except ImportError:
         raise Unusable("descriptors", EXTRA) from None
+    if config.by_reflection:
+        return None
     data = _bytes_of(config.descriptors)
     style = JsonStyle(config.names, config.unset, config.enums)
     try:

@@ -7,19 +7,38 @@ found here, when the configuration is read, and not by a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from google.api import annotations_pb2, http_pb2
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.api import annotations_pb2, http_pb2, httpbody_pb2
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    empty_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
 
 from siger_gateway.grpc.json_fields import FieldPath, field_path, is_textual
 from siger_gateway.grpc.path_template import BadRule, PathTemplate, Variable, parse_template
 
+_GOOGLE: Final = {
+    module.DESCRIPTOR.name: module.DESCRIPTOR
+    for module in (
+        *(annotations_pb2, http_pb2, httpbody_pb2),
+        *(any_pb2, descriptor_pb2, duration_pb2, empty_pb2, field_mask_pb2),
+        *(struct_pb2, timestamp_pb2, wrappers_pb2, error_details_pb2, status_pb2),
+    )
+}
 _METHODS: Final = ("get", "put", "post", "delete", "patch")
 
 
@@ -75,36 +94,62 @@ def path_of(rpc: MethodDescriptor) -> str:
     return f"/{rpc.containing_service.full_name}/{rpc.name}"
 
 
-def _pool(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> DescriptorPool:
-    """A pool with these files, each after those that it imports."""
-    pool, added = descriptor_pool.DescriptorPool(), set[str]()
-
-    def add(name: str, importer: str) -> None:
-        if name in added:
-            return
-        added.add(name)
-        file = files.get(name) or _google_file(name)
-        if file is None:
-            raise BadRule(f"{importer} imports {name}, which is missing: use --include_imports")
-        for dependency in file.dependency:
-            add(dependency, name)
+def _pool(files: Mapping[str, descriptor_pb2.FileDescriptorProto]) -> DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    for file in _in_order(files):
         try:
             pool.Add(file)
         except TypeError as error:
-            raise BadRule(f"{name} is not valid: {error}") from None
-
-    for name in files:
-        add(name, name)
+            raise BadRule(f"{file.name} is not valid: {error}") from None
     return pool
 
 
+def _in_order(
+    files: Mapping[str, descriptor_pb2.FileDescriptorProto],
+) -> list[descriptor_pb2.FileDescriptorProto]:
+    """These files and Google's that they import, each after those that it imports.
+
+    Without recursion, so that a long chain of imports is no deep stack.
+
+    :raises BadRule: a file is missing, or imports itself in the end.
+    """
+    ordered: list[descriptor_pb2.FileDescriptorProto] = []
+    done, open_ = set[str](), dict[str, Iterator[str]]()  # open: with what they still have to see
+    found = dict(files)
+
+    def begin(name: str, importer: str) -> None:
+        file = found.get(name) or _google_file(name)
+        if file is None:
+            raise BadRule(f"{importer} imports {name}, which is missing: use --include_imports")
+        found[name] = file
+        open_[name] = iter(file.dependency)
+
+    for root in files:
+        if root not in done:
+            begin(root, root)
+        while open_:
+            name = next(reversed(open_))
+            imported = next(open_[name], None)
+            if imported is None:
+                del open_[name]
+                done.add(name)
+                ordered.append(found[name])
+            elif imported in open_:
+                raise BadRule(f"{name} imports {imported}, which imports it")
+            elif imported not in done:
+                begin(imported, name)
+    return ordered
+
+
+def is_known(name: str) -> bool:
+    """Whether a file comes with protobuf or google.api, so that nobody else has to bring it."""
+    return name in _GOOGLE
+
+
 def _google_file(name: str) -> descriptor_pb2.FileDescriptorProto | None:
-    """One of the files that come with protobuf and google.api, for sets without imports."""
-    if not name.startswith("google/"):
-        return None
-    try:
-        known = descriptor_pool.Default().FindFileByName(name)
-    except KeyError:
+    """For sets without imports."""
+    known = _GOOGLE.get(name)
+    if known is None:
         return None
     file = descriptor_pb2.FileDescriptorProto()
     known.CopyToProto(file)
@@ -137,6 +182,9 @@ def _rule(rpc: MethodDescriptor, rule: http_pb2.HttpRule) -> Rule:
         raise BadRule("a rule without a method and a path")
     if kind == "custom":
         method, path = rule.custom.kind, rule.custom.path
+        letters = method.replace("-", "")  # it stands in Allow: no line break, no comma
+        if method != "*" and not (letters.isascii() and letters.isalpha()):
+            raise BadRule(f"{method[:40]!r} is no method of HTTP")
     else:
         assert kind in _METHODS
         method, path = kind.upper(), getattr(rule, kind)

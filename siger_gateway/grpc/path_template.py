@@ -22,6 +22,13 @@ REST: Final = "**"
 ANY_METHOD: Final = "*"
 """The method of a rule for every method (``custom: {kind: "*"}``)."""
 
+MAX_TEMPLATE: Final = 1024
+"""Characters. The longest of Google's own have 200."""
+MAX_SEGMENTS: Final = 32
+"""Of a template: requests are matched by a walk that is as deep. Google's own have 14."""
+MAX_METHODS: Final = 16
+"""Methods of HTTP in one table: a path that does not take a request's is tried with each."""
+
 _SPECIAL: Final = frozenset("{}*=:")
 
 Target = TypeVar("Target")
@@ -66,7 +73,11 @@ class PathTemplate:
 
 
 def parse_template(text: str) -> PathTemplate:
-    """:raises BadRule: ``text`` is no template."""
+    """:raises BadRule: ``text`` is no template, or longer than any should be."""
+    if len(text) > MAX_TEMPLATE or text.count("/") > MAX_SEGMENTS:
+        raise BadRule(
+            f"{text[:40]!r}... has more than {MAX_TEMPLATE} characters or {MAX_SEGMENTS} segments"
+        )
     if not text.startswith("/"):
         raise BadRule(f"{text!r} does not begin with a slash")
     colon = text.rfind(":")
@@ -117,7 +128,10 @@ class PathTable(Generic[Target]):
         self._verbs: set[str] = set()
 
     def add(self, method: str, template: PathTemplate, target: Target) -> Target:
-        """What ``method`` and ``template`` lead to: ``target``, unless it is something already."""
+        """What ``method`` and ``template`` lead to: ``target``, unless it is something already.
+
+        :raises BadRule: there are too many methods.
+        """
         node, segments = self._root, template.segments
         is_open = segments[-1] == REST
         for segment in segments[:-1] if is_open else segments:
@@ -127,6 +141,8 @@ class PathTable(Generic[Target]):
             else:
                 node = node.literals.setdefault(segment, _Node())
         self._methods.add(method)
+        if len(self._methods) > MAX_METHODS:
+            raise BadRule(f"there are rules for more than {MAX_METHODS} methods of HTTP")
         self._verbs.add(template.verb)
         return (node.rests if is_open else node.ends).setdefault((method, template.verb), target)
 

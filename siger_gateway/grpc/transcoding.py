@@ -122,10 +122,13 @@ class Transcoder:
                 raise UnknownService(
                     f"there is no service {name!r}; there are: {', '.join(sorted(known))}"
                 )
+        self.rules = 0
+        """How many it serves."""
         for rule in described.rules:
             if services and rule.rpc.containing_service.full_name not in services:
                 continue
             binding = Binding(rule, self.pool, style, frozenset(ignored))
+            self.rules += 1
             first = self._table.add(rule.method, rule.template, binding)
             if first is not binding:
                 raise BadRule(

@@ -27,6 +27,7 @@ from siger_gateway.telemetry.metrics import Metrics
 from siger_gateway.upstream.cluster import Cluster
 
 if TYPE_CHECKING:  # they take protobuf
+    from siger_gateway.grpc.reflected import Reflected
     from siger_gateway.grpc.transcoding import Transcoder
     from siger_gateway.proxy.transcode import Transcoding
 
@@ -67,7 +68,7 @@ class Compiler:
         self._authenticator = authenticator
         self._credentials = frozenset(credentials)
 
-    def transcode_by(self, transcoders: Mapping[str, Transcoder]) -> None:
+    def transcode_by(self, transcoders: Mapping[str, Transcoder | Reflected]) -> None:
         """What JSON becomes for services of gRPC, by their names, from the next table on."""
         self._transcoding = {}
         if transcoders:

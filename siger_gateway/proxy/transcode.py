@@ -10,6 +10,8 @@ It takes protobuf, so nothing imports it before a service is to be transcoded.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc.framing import frame
 from siger_gateway.grpc.json_streams import MAX_LINE, RequestLines, ResponseStream, stream_form
@@ -20,21 +22,24 @@ from siger_gateway.http.stream import Consumer, DownstreamStream
 from siger_gateway.proxy.json_reply import JsonReply
 from siger_gateway.proxy.transcoded_exchange import TranscodedExchange
 
+if TYPE_CHECKING:
+    from siger_gateway.grpc.reflected import Reflected
+
 
 class Transcoding:
     """What requests to one service become."""
 
     __slots__ = ("_transcoder",)
 
-    def __init__(self, transcoder: Transcoder) -> None:
+    def __init__(self, transcoder: Transcoder | Reflected) -> None:
         self._transcoder = transcoder
 
     def match(self, request: Request, target: bytes) -> Match:
         """Which method ``request`` calls.
 
         :param target: after the route's rewrite.
-        :raises GatewayError: ``no_route``, ``method_not_allowed``, ``bad_path``, or
-            ``unsupported_media_type``.
+        :raises GatewayError: ``no_route``, ``method_not_allowed``, ``bad_path``,
+            ``unsupported_media_type`` or ``descriptors_awaited``.
         """
         path, _, query = target.partition(b"?")
         match = self._transcoder.match(request.method, path, query)

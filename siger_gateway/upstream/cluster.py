@@ -118,6 +118,7 @@ class Cluster:
         "_ring",
         "_slow_start",
         "_usable",
+        "changes",
         "config",
         "endpoints",
         "host",
@@ -139,6 +140,8 @@ class Cluster:
         """What the service gets as Host: None the client's, b"" the endpoint's address."""
         self.speaks_http2 = config.protocol in ("h2", "h2c")
         """Whether its endpoints mostly do; each may say something else of itself."""
+        self.changes = 0
+        """How often the endpoints to choose from have become others."""
         self.retrying = 0
         """Retries under way, waiting for their turn or on an endpoint, of those that count."""
         self.tls: dict[str, ClientTls] = {}
@@ -210,6 +213,7 @@ class Cluster:
     def rebalance(self) -> None:
         """A new balancer over the endpoints to choose from now."""
         self._changed = False
+        self.changes += 1
         self._usable = self._candidates()
         in_use = frozenset(self._usable)
         self._ring.usable = in_use

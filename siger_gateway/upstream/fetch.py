@@ -52,6 +52,7 @@ async def fetch(
     timeout: float,
     most: int,
     content: bytes | None = None,
+    endpoint: Endpoint | None = None,
 ) -> Fetched:
     """Asks an endpoint of ``cluster``.
 
@@ -59,19 +60,21 @@ async def fetch(
     :param timeout: seconds, for everything.
     :param most: bytes that the body of the answer may have.
     :param content: what is posted, a few KiB at most; None: the question is a GET.
+    :param endpoint: the only one that is asked, for what belongs together with earlier answers;
+        None: the cluster picks.
     :raises GatewayError: ``no_endpoints``, ``response_timeout``, ``upstream_reset``,
         ``upstream_protocol`` (also for a body that is too large) or one of ``NOT_CONNECTED``.
     """
     method = b"GET" if content is None else b"POST"
     request = Request(method, target, headers, True)
-    endpoint = cluster.pick(request, "", ())
-    if endpoint is None:
+    first = endpoint or cluster.pick(request, "", ())
+    if first is None:
         raise GatewayError("no_endpoints")
-    attempt = _Attempt(cluster, endpoint, request, most, content)
-    again = _Again(cluster, request)
+    attempt = _Attempt(cluster, first, request, most, content)
+    again = _Again(cluster, request, endpoint)
     try:
         async with asyncio.timeout(timeout):
-            attempt.begin(endpoint.pool.take())
+            attempt.begin(first.pool.take())
             while True:
                 try:
                     return await attempt.answer
@@ -94,11 +97,12 @@ async def fetch(
 class _Again:
     """Whether and where a question is put again; see the top of this file."""
 
-    __slots__ = ("_cluster", "_request", "_tried", "_unconnected_seen", "stale_seen")
+    __slots__ = ("_cluster", "_only", "_request", "_tried", "_unconnected_seen", "stale_seen")
 
-    def __init__(self, cluster: Cluster, request: Request) -> None:
+    def __init__(self, cluster: Cluster, request: Request, only: Endpoint | None) -> None:
         self._cluster = cluster
         self._request = request
+        self._only = only
         self._tried: tuple[Endpoint, ...] = ()
         self._unconnected_seen = False
         self.stale_seen = False
@@ -108,8 +112,10 @@ class _Again:
         self._tried = (*self._tried, failed.endpoint)
         if failed.stale and not self.stale_seen:
             self.stale_seen = True  # the endpoint itself may be well
+            if self._only is not None:
+                return self._only
             return self._cluster.pick(self._request, "", self._tried) or failed.endpoint
-        if reason in NOT_CONNECTED and not self._unconnected_seen:
+        if reason in NOT_CONNECTED and not self._unconnected_seen and self._only is None:
             self._unconnected_seen = True
             return self._cluster.pick(self._request, "", self._tried)
         return None

@@ -91,6 +91,31 @@ def test_keys_without_descriptors_have_no_effect() -> None:
     )
 
 
+def test_reflection_needs_no_file_and_no_service_that_answers(tmp_path: Path) -> None:
+    config = read("      descriptors: reflection\n      refresh: 5m").config
+    assert config.services["s"].transcode.refresh == 300.0
+    assert transcoders(config.services) == {}
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "services: {s: {endpoints: ['a:1'], protocol: h2c, transcode: {descriptors: reflection}}}"
+    )
+    assert cli.main(["check", "--config", str(path)]) == 0
+
+
+def test_reflection_needs_http2_and_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 'needs "protocol: h2c" or "h2"' in problem("      descriptors: reflection", "http")
+    monkeypatch.setitem(sys.modules, "siger_gateway.grpc.transcoding", None)
+    said = problem("      descriptors: reflection")
+    assert said == f"6 services.s.transcode.descriptors: {descriptor_files.EXTRA}"
+
+
+def test_a_file_is_not_refreshed_by_itself(folder: Path) -> None:
+    text = f"      descriptors: {folder / 'good.pb'}\n      refresh: 5m"
+    assert problem(text) == (
+        '7 services.s.transcode.refresh: is for "descriptors: reflection"; files come by a reload'
+    )
+
+
 def test_the_service_has_to_speak_http2(folder: Path) -> None:
     assert 'needs "protocol: h2c" or "h2"' in problem(
         f"      descriptors: {folder / 'good.pb'}", "http"
@@ -134,9 +159,11 @@ def test_protobuf_is_loaded_for_services_that_are_transcoded_alone() -> None:
 import sys
 from siger_gateway import cli, gateway
 from siger_gateway.config.load import loads
-from siger_gateway.grpc.descriptor_files import check_transcoding, transcoders
+from siger_gateway.grpc.descriptions import Descriptions
+from siger_gateway.grpc.descriptor_files import check_transcoding
+from siger_gateway.telemetry.metrics import Metrics
 config = loads("services: {t: {endpoints: ['a:1'], protocol: h2c}}", "f", {}, [check_transcoding])
-assert transcoders(config.config.services) == {}
+assert Descriptions(config.config.services, {}.__getitem__, Metrics()).transcoders == {}
 print([name for name in sys.modules if name.startswith("google.")])
 """
     done = subprocess.run(

@@ -41,8 +41,9 @@ class Asked:
         assert 0.0 <= seconds < BOUND
         self.observed.append(status)
 
-    async def fetch(self, timeout: float = BOUND) -> Fetched:
-        return await fetch(self.cluster, b"/verify", [(b"x-a", b"1")], timeout, MOST)
+    async def fetch(self, timeout: float = BOUND, only: Endpoint | None = None) -> Fetched:
+        headers = [(b"x-a", b"1")]
+        return await fetch(self.cluster, b"/verify", headers, timeout, MOST, endpoint=only)
 
     async def failure(self, timeout: float = BOUND) -> str:
         with pytest.raises(GatewayError) as raised:
@@ -279,6 +280,19 @@ async def test_an_endpoint_that_takes_no_connection_is_passed_over(asking: Askin
         for _ in range(4):
             assert (await asked.fetch()).body == b"%d" % well.port
         assert asked.ended.count(0) == asked.cluster.stats.retries["connect_refused"] == 2
+        assert asked.at_rest()
+
+
+async def test_who_wants_one_endpoint_gets_no_other(asking: Asking) -> None:
+    async with asking(Dying(), answer_ok) as asked:
+        wanted, other = asked.upstreams
+        only = asked.cluster.endpoints[0]
+        for _ in range(3):  # from the second on over a connection that is dead
+            assert (await asked.fetch(only=only)).status == 200
+        await wanted.stop()
+        with pytest.raises(GatewayError, match="connect_refused"):
+            await asked.fetch(only=only)
+        assert (wanted.connections, other.connections) == (3, 0)
         assert asked.at_rest()
 
 

@@ -127,6 +127,22 @@ def test_the_first_of_two_equal_templates_stays() -> None:
     assert made.add("GET", parse_template("/v1/{b}"), "second") == "/v1/{a}"
 
 
+@pytest.mark.parametrize("text", ["/" + "a" * 1024, "/a" * 33, "/{a=" + "*/" * 32 + "*}"])
+def test_templates_that_would_be_slow_to_match_are_refused(text: str) -> None:
+    with pytest.raises(BadRule, match="has more than 1024 characters or 32 segments"):
+        parse_template(text)
+    parse_template("/a" * 32)
+
+
+def test_a_table_has_methods_that_can_be_tried_one_by_one() -> None:
+    table: PathTable[int] = PathTable()
+    template = parse_template("/a")
+    for number in range(16):
+        table.add(f"M{number}", template, number)
+    with pytest.raises(BadRule, match="more than 16 methods"):
+        table.add("M16", template, 16)
+
+
 def test_a_path_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(GatewayError) as caught:
         table("/v1/{a}").find("GET", b"/v1/%FF")

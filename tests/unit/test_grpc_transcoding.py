@@ -420,6 +420,8 @@ def test_an_any_that_nobody_knows_is_the_services_fault() -> None:
         ('post: "/v1" body: "b"', "body: there is no field 'b'"),
         ('get: "/v1" response_body: "b"', "response_body: there is no field 'b'"),
         ('body: "*"', "without a method"),
+        (r'custom { kind: "A\r\nB" path: "/v1" }', "is no method of HTTP"),
+        ('custom { kind: "" path: "/v1" }', "is no method of HTTP"),
         ('get: "/v1" additional_bindings { get: "/v1" }', "p.S.C and p.S.C want the same GET"),
         ('get: "/a" additional_bindings { get: "/b" additional_bindings { get: "/c" } }', "within"),
     ],

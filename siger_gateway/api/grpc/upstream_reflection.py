@@ -1,9 +1,8 @@
 """What the services behind the gateway tell of themselves, asked when somebody wants to know.
 
-Each is asked through its own cluster, one question a call, by ``grpc.reflection.v1`` or, where that
-is not known, v1alpha. Answers, and that there is none, are remembered for some seconds: a tool asks
-for dozens of files in a row, and many tools must not be a load. A service that fails or is slow
-only is not heard: the others are answered for.
+Each is asked through its own cluster (``grpc.reflection_client``). Answers, and that there is none,
+are remembered for some seconds: a tool asks for dozens of files in a row, and many tools must not
+be a load. A service that fails or is slow only is not heard: the others are answered for.
 """
 
 from __future__ import annotations
@@ -12,38 +11,20 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-
-from siger_gateway.errors import GatewayError
-from siger_gateway.grpc.framing import BadFrame, Messages, frame
 from siger_gateway.grpc.protos.grpc_reflection.v1 import reflection_pb2
-from siger_gateway.grpc.status import Code, outcome
-from siger_gateway.http.headers import Headers
+from siger_gateway.grpc.reflection_client import NoAnswer, ReflectionClient
 from siger_gateway.upstream.cluster import Cluster
-from siger_gateway.upstream.fetch import Fetched, fetch
 
 REMEMBERED: Final = 10.0
 """Seconds. Another version of a service is known that much later."""
 TIMEOUT: Final = 2.0
 """Seconds for one question: a tool has a person in front of it."""
-MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Bytes: what gRPC's own clients accept."""
 MAX_QUESTION: Final = 1024
 """Bytes of a question that is passed on: names, and the longest are a few hundred."""
 MAX_KNOWN: Final = 256
 """Answers that are remembered."""
 KEEP: Final = 256 * 1024
 """Bytes of an answer that is remembered, so that all of them have 64 MiB at most."""
-
-VERSIONS: Final = (
-    b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-)
-_HEADERS: Final[Headers] = [
-    (b"content-type", b"application/grpc"),
-    (b"te", b"trailers"),
-    (b"user-agent", b"siger-reflection"),
-]
 
 Message = Any
 
@@ -113,25 +94,8 @@ class Upstreams:
 
 
 async def _answer(cluster: Cluster, question: bytes) -> Message | None:
-    for path in VERSIONS:
-        try:
-            fetched = await fetch(cluster, path, _HEADERS, TIMEOUT, MAX_ANSWER, frame(question))
-        except GatewayError:
-            return None  # it is away: its next version would be too
-        code = outcome(fetched.status, fetched.headers, fetched.trailers)
-        if code == Code.UNIMPLEMENTED:
-            continue
-        return _read(fetched) if code == Code.OK else None
-    return None
-
-
-def _read(fetched: Fetched) -> Message | None:
     try:
-        messages = Messages(fetched.fields.get(b"grpc-encoding", b""), MAX_ANSWER)
-        found = messages.feed(fetched.body)
-        if len(found) != 1:
-            return None
-        answer = reflection_pb2.ServerReflectionResponse.FromString(found[0])
-    except (BadFrame, DecodeError):
+        answer = await ReflectionClient(cluster, TIMEOUT).ask(question)
+    except NoAnswer:
         return None
     return None if answer.WhichOneof("message_response") in (None, "error_response") else answer
