@@ -102,12 +102,13 @@ async def test_a_service_that_comes_after_the_gateway_is_learned_when_it_is_ther
 
 
 async def test_services_of_grpc_itself_are_not_served_in_json(serve: Serve) -> None:
-    async with DescribedServer(OLD) as server:
+    health = things('get: "/v1/things/{thing_id}"', package="grpc.health.v1")
+    async with DescribedServer(health) as server:
         gateway = await serve(config(server.port))
-        await gateway.line(LEARNED)
-        path = "POST /grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-        answer = await gateway.request(path, "Content-Type: application/json", body=b"{}")
-    assert problem(answer)[0] == 404
+        await not_learned(gateway, "it lists no service")
+        named = await serve(config(server.port, transcode="services: [grpc.health.v1.Things]"))
+        await named.line(LEARNED)
+        await thing(named)
 
 
 async def test_another_version_at_the_same_address_is_learned_after_a_while(serve: Serve) -> None:
@@ -307,6 +308,17 @@ async def test_a_reload_asks_again_at_the_new_endpoints(serve: Serve) -> None:
         assert (await gateway.reload())["message"] == "reloaded"
         learned = await gateway.line(LEARNED, after=seen)
         assert learned["endpoint"] == f"127.0.0.1:{new.port}"
+        await thing(gateway, "v2")
+
+
+async def test_a_reload_asks_again_if_nothing_else_has_changed(serve: Serve) -> None:
+    async with DescribedServer(OLD) as old:
+        gateway = await serve(config(old.port, transcode="refresh: 1h"))
+        await gateway.line(LEARNED)
+    async with DescribedServer(NEW, port=old.port):
+        seen = len(gateway.lines)
+        assert (await gateway.reload())["message"] == "reloaded"
+        await gateway.line(LEARNED, after=seen)
         await thing(gateway, "v2")
 
 
