@@ -3,6 +3,7 @@ real gateway and from real servers: late, changed, gone, mute and malicious ones
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from grpc import aio
 
 from siger_gateway.grpc.protos.grpc_reflection.v1 import reflection_pb2
 from tests.conftest import Serve
+from tests.consul_server import ConsulServer
 from tests.described_server import (
     DescribedServer,
     a_file_at_a_time,
@@ -135,6 +137,25 @@ async def test_another_version_is_learned_when_the_endpoints_change(serve: Serve
         await thing(gateway, "v2")
 
 
+async def test_another_version_is_learned_when_consul_has_other_instances(serve: Serve) -> None:
+    with ConsulServer() as consul:
+        async with DescribedServer(OLD) as old, DescribedServer(NEW) as new:
+            consul.register("things", "old", port=old.port)
+            gateway = await serve(
+                f'consul_address: "{consul.address}"\nnats_address: ""\n'
+                "services:\n  s: {consul: things, protocol: h2c,\n"
+                "      transcode: {descriptors: reflection, refresh: 1h}}\n"
+                "routes: [{name: r, match: {path_prefix: /}, service: s}]\n"
+            )
+            await gateway.line(LEARNED)
+            await thing(gateway)
+            seen = len(gateway.lines)
+            consul.register("things", "new", port=new.port)
+            consul.deregister("old")
+            await gateway.line(LEARNED, after=seen)
+            await thing(gateway, "v2")
+
+
 async def test_what_was_learned_stays_while_the_service_is_away(serve: Serve) -> None:
     async with DescribedServer(OLD) as server:
         gateway = await serve(config(server.port))
@@ -185,6 +206,8 @@ async def test_a_service_without_reflection_serves_grpc_and_json_is_told_what_is
         )
         assert problem(await gateway.get("/v1/things/7")) == (503, "descriptors_awaited")
         assert await call(gateway) == b"\x0a\x017"
+        gateway.send(signal.SIGTERM)
+        assert await gateway.wait() == 0
 
 
 async def test_a_service_that_refuses_reflection_is_not_asked_in_the_other_version(
