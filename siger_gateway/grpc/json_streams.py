@@ -1,4 +1,5 @@
-"""Streams of messages as JSON: lines (NDJSON) both ways, or server-sent events to the client.
+"""Streams of messages as JSON: lines (NDJSON) both ways, or server-sent events to the client; and
+those that are bodies as they are.
 
 A response's status has been sent by the time that a stream fails, so the failure is the last thing
 in it: a line that holds nothing but ``error``, or an event named ``error``, with the same problem
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.grpc.http_body import UNKNOWN
 from siger_gateway.grpc.transcoding import Binding, Match
 
 MAX_LINE: Final = 4 * 1024 * 1024
@@ -64,6 +66,28 @@ class RequestLines:
     def _check(self, length: int) -> None:
         if length > self._limit:
             raise GatewayError("body_too_large", f"A line may hold {self._limit} bytes.")
+
+
+class RawStream:
+    """A streaming response of ``google.api.HttpBody``: the type is that of its first message."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self.content_type: bytes = b""
+
+    def feed(self, message: bytes) -> bytes:
+        """As ``ResponseStream.feed``."""
+        media_type, data = self._binding.response_content(message)
+        self.content_type = self.content_type or media_type
+        return data
+
+    def end(self) -> bytes:
+        """As ``ResponseStream.end``."""
+        self.content_type = self.content_type or UNKNOWN  # there was no message
+        return b""
+
+    def fail(self, problem: bytes) -> None:
+        """None: there is no place for it, the response has to break off."""
 
 
 class ResponseStream:

@@ -11,6 +11,7 @@ a path, a literal goes before ``*`` and ``*`` before ``**``, segment by segment 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -27,7 +28,7 @@ MAX_TEMPLATE: Final = 1024
 MAX_SEGMENTS: Final = 32
 """Of a template: requests are matched by a walk that is as deep. Google's own have 14."""
 MAX_METHODS: Final = 16
-"""Methods of HTTP in one table: a path that does not take a request's is tried with each."""
+"""Methods of HTTP in one table: ``Allow`` may have to name them all."""
 
 _SPECIAL: Final = frozenset("{}*=:")
 
@@ -151,24 +152,32 @@ class PathTable(Generic[Target]):
 
         :raises GatewayError: ``bad_path``.
         """
-        if not path.startswith(b"/"):
-            return None
-        raw = path[1:].split(b"/")
-        last, colon, tail = raw[-1].rpartition(b":")
-        if colon and (verb := _decoded(tail)) in self._verbs:
-            segments = [*raw[:-1], last]
+        for segments, verb in self._readings(path):
             found = _find(self._root, [_decoded(part) for part in segments], 0, method, verb)
             if found is not None:
                 return found, segments
-        found = _find(self._root, [_decoded(part) for part in raw], 0, method, "")
-        return None if found is None else (found, raw)
+        return None
 
     def methods(self, path: bytes) -> list[str]:
         """The methods that this path takes, for ``Allow``.
 
         :raises GatewayError: ``bad_path``.
         """
-        return sorted(method for method in self._methods if self.find(method, path) is not None)
+        found: set[str] = set()
+        for segments, verb in self._readings(path):
+            _collect(self._root, [_decoded(part) for part in segments], 0, verb, found)
+        return sorted(found)
+
+    def _readings(self, path: bytes) -> Iterator[tuple[list[bytes], str]]:
+        """The segments of a path and its verb, once with the verb that it may have, if any template
+        has it, and once without."""
+        if not path.startswith(b"/"):
+            return
+        raw = path[1:].split(b"/")
+        last, colon, tail = raw[-1].rpartition(b":")
+        if colon and (verb := _decoded(tail)) in self._verbs:
+            yield [*raw[:-1], last], verb
+        yield raw, ""
 
 
 def _find(
@@ -189,6 +198,21 @@ def _find(
         if found is not None:
             return found
     return _of_method(node.rests, method, verb)
+
+
+def _collect(
+    node: _Node[Target], segments: list[str], index: int, verb: str, found: set[str]
+) -> None:
+    """Adds the methods of all templates that fit."""
+    found.update(method for method, of_verb in node.rests if of_verb == verb)
+    if index == len(segments):
+        found.update(method for method, of_verb in node.ends if of_verb == verb)
+        return
+    below = node.literals.get(segments[index])
+    if below is not None:
+        _collect(below, segments, index + 1, verb, found)
+    if node.one is not None and segments[index]:
+        _collect(node.one, segments, index + 1, verb, found)
 
 
 def _of_method(ends: dict[tuple[str, str], Target], method: str, verb: str) -> Target | None:

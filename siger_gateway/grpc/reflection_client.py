@@ -67,7 +67,7 @@ class ReflectionClient:
                     self._endpoint,
                 )
             except GatewayError as error:
-                raise NoAnswer(error.reason) from None
+                raise NoAnswer(str(error)) from None
             code = outcome(fetched.status, fetched.headers, fetched.trailers)
             if code is Code.OK:
                 return _read(fetched)

@@ -24,6 +24,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from siger_gateway.errors import GatewayError
+from siger_gateway.grpc import http_body
 from siger_gateway.grpc.framing import ENCODINGS
 from siger_gateway.grpc.http_rules import Rule, path_of, read_descriptors
 from siger_gateway.grpc.json_fields import (
@@ -168,6 +169,17 @@ class Binding:
         """``:path`` of the call."""
         self.client_streaming: bool = rule.rpc.client_streaming
         self.server_streaming: bool = rule.rpc.server_streaming
+        field = rule.response
+        self.raw_response: bool = http_body.is_http_body(
+            rule.rpc.output_type
+            if field is None
+            else None
+            if field.is_repeated
+            else field.message_type
+        )
+        """Whether responses are a ``google.api.HttpBody``, and no JSON."""
+        self.raw_request: bool = _takes_http_body(rule)
+        """The same for requests."""
         self.pool = pool
         """The descriptions of its messages, and of what an ``Any`` may hold."""
         self._ignored = ignored
@@ -183,15 +195,24 @@ class Binding:
     def __repr__(self) -> str:
         return f"<Binding {self.rule.method} -> {self.path.decode()}>"
 
-    def request_message(self, variables: list[str], query: bytes, body: bytes) -> bytes:
+    def request_message(
+        self, variables: list[str], query: bytes, body: bytes, media_type: bytes = b""
+    ) -> bytes:
         """The serialized message of a request.
 
         :param variables: the values of ``rule.variables``, in their order.
-        :param body: JSON; empty, as well as of a rule without one, is no fields.
+        :param body: JSON; empty, as well as of a rule without one, is no fields. Of a
+            ``raw_request``, whatever it is.
+        :param media_type: its Content-Type, for a ``raw_request``.
         :raises GatewayError: ``invalid_fields``, ``malformed_json``, ``bad_request``.
         """
         message = self._request()
-        self._add_body(message, body)
+        if self.raw_request:
+            field = self.rule.body
+            target = getattr(message, field.name) if isinstance(field, FieldDescriptor) else message
+            http_body.fill(target, media_type, body)
+        else:
+            self._add_body(message, body)
         bad = self._add_query(message, query) + self._add_variables(message, variables)
         if bad:
             raise GatewayError("invalid_fields", errors=bad[:MAX_ERRORS])
@@ -215,6 +236,21 @@ class Binding:
         # TypeError: an Any of unknown type, or nested deeper than orjson writes.
         except (DecodeError, json_format.SerializeToJsonError, ValueError, TypeError):
             raise GatewayError("upstream_message") from None
+
+    def response_content(self, message: bytes) -> tuple[bytes, bytes]:
+        """Content-Type and body of a response.
+
+        :param message: serialized.
+        :raises GatewayError: ``upstream_message``.
+        """
+        if not self.raw_response:
+            return JSON, self.response_json(message)
+        try:
+            parsed = self._response.FromString(message)
+        except DecodeError:
+            raise GatewayError("upstream_message") from None
+        field = self.rule.response
+        return http_body.content_of(parsed if field is None else getattr(parsed, field.name))
 
     def _document(self, message: Message) -> Any:
         field = self.rule.response
@@ -291,6 +327,12 @@ class Binding:
         ]
 
 
+def _takes_http_body(rule: Rule) -> bool:
+    if isinstance(rule.body, FieldDescriptor):
+        return not rule.body.is_repeated and http_body.is_http_body(rule.body.message_type)
+    return rule.body == "whole" and http_body.is_http_body(rule.rpc.input_type)
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A request that calls ``binding``.
@@ -302,6 +344,6 @@ class Match:
     variables: list[str]
     query: bytes
 
-    def request_message(self, body: bytes) -> bytes:
+    def request_message(self, body: bytes, media_type: bytes = b"") -> bytes:
         """See ``Binding.request_message``."""
-        return self.binding.request_message(self.variables, self.query, body)
+        return self.binding.request_message(self.variables, self.query, body, media_type)

@@ -3,6 +3,8 @@
     one message     JSON with its length, once the call has succeeded; else a problem document
     a stream        a line or an event for each message, as soon as it is there
 
+Where messages are ``google.api.HttpBody``, what is in them is sent in place of JSON.
+
 The head of a stream waits for its first message: until then a call that fails still has the HTTP
 status of its code. After that, the failure is the last thing in the stream (``grpc.json_streams``).
 """
@@ -13,10 +15,10 @@ from collections.abc import Iterable
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc.framing import BadFrame, Messages
-from siger_gateway.grpc.json_streams import ResponseStream
+from siger_gateway.grpc.json_streams import RawStream, ResponseStream
 from siger_gateway.grpc.problems import problem_of
 from siger_gateway.grpc.status import Code, code_in, is_grpc
-from siger_gateway.grpc.transcoding import JSON, Binding, reply_head
+from siger_gateway.grpc.transcoding import Binding, reply_head
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import Request
 from siger_gateway.http.stream import DownstreamStream
@@ -33,13 +35,23 @@ class JsonReply(TranslatedStream):
     :param asked: the request that the client has made.
     """
 
-    __slots__ = ("_asked", "_binding", "_document", "_form", "_head", "_id", "_messages", "status")
+    __slots__ = (
+        "_aborted",
+        "_asked",
+        "_binding",
+        "_content",
+        "_form",
+        "_head",
+        "_id",
+        "_messages",
+        "status",
+    )
 
     def __init__(
         self,
         stream: DownstreamStream,
         binding: Binding,
-        form: ResponseStream | None,
+        form: ResponseStream | RawStream | None,
         asked: Request,
         request_id: bytes,
     ) -> None:
@@ -50,7 +62,8 @@ class JsonReply(TranslatedStream):
         self._id = request_id
         self._head: Headers = []
         self._messages: Messages | None = None  # of a response of gRPC
-        self._document: bytes | None = None  # of the one message
+        self._content: tuple[bytes, bytes] | None = None  # of the one message: its type, and it
+        self._aborted = False
         self.status = 0
         """What the client has been told; 0: nothing yet."""
 
@@ -94,11 +107,11 @@ class JsonReply(TranslatedStream):
 
     def _take_message(self, messages: Iterable[bytes]) -> None:
         for message in messages:
-            if self._document is not None:
+            if self._content is not None:
                 raise GatewayError("upstream_message", "The service sent more than one message.")
-            self._document = self._binding.response_json(message)
+            self._content = self._binding.response_content(message)
 
-    def _send_messages(self, form: ResponseStream, messages: Iterable[bytes]) -> None:
+    def _send_messages(self, form: ResponseStream | RawStream, messages: Iterable[bytes]) -> None:
         told: list[bytes] = []
         try:
             for message in messages:
@@ -107,7 +120,7 @@ class JsonReply(TranslatedStream):
             if told:
                 self._send(form, b"".join(told))
 
-    def _send(self, form: ResponseStream, data: bytes) -> None:
+    def _send(self, form: ResponseStream | RawStream, data: bytes) -> None:
         if not self.status:
             self.status = 200
             content = [(b"content-type", form.content_type)]
@@ -132,13 +145,15 @@ class JsonReply(TranslatedStream):
             raise GatewayError("upstream_message", fault.detail) from None
         if self._form is not None:
             self._send(self._form, self._form.end())
-        elif self._document is not None:
-            self._send_whole(200, [(b"content-type", JSON)], self._document)
+        elif self._content is not None:
+            media_type, body = self._content
+            self._send_whole(200, [(b"content-type", media_type)], body)
         else:
             raise GatewayError("upstream_message", "The service sent no message.")
 
     def send_end(self, trailers: Headers) -> None:
-        self._stream.send_end(trailers if self._messages is None else [])
+        if not self._aborted:
+            self._stream.send_end(trailers if self._messages is None else [])
 
     def _send_problem(self, code: Code, trailers: Headers) -> None:
         problem = problem_of(
@@ -149,7 +164,7 @@ class JsonReply(TranslatedStream):
             request_id=self._id.decode("latin-1"),
         )
         if self._form is not None and self.status:
-            self._stream.send_data(self._form.fail(problem.body))
+            self._send_failure(self._form, problem.body)
         else:
             self._send_whole(problem.status, problem.headers, problem.body)
 
@@ -166,5 +181,14 @@ class JsonReply(TranslatedStream):
         problem = error.problem(
             instance=self._asked.path.decode("latin-1"), request_id=self._id.decode("latin-1")
         )
-        self._stream.send_data(self._form.fail(problem))
-        self._stream.send_end([])
+        self._send_failure(self._form, problem)
+        self.send_end([])
+
+    def _send_failure(self, form: ResponseStream | RawStream, problem: bytes) -> None:
+        """The last of a stream, or its abrupt end, so that nobody takes it for complete."""
+        told = form.fail(problem)
+        if told is None:
+            self._aborted = True
+            self._stream.abort()
+        else:
+            self._stream.send_data(told)

@@ -2,7 +2,8 @@
 
     match     which method of the service a request calls (``grpc.transcoding``)
     consumer  stands between the wire and the exchange, and makes messages of what the client sends:
-              ``WholeRequest`` of the whole body, ``LinesRequest`` of each line as it comes
+              ``WholeRequest`` of the whole body, ``LinesRequest`` of each line as it comes,
+              ``PiecesRequest`` of each piece of what is no JSON
     reply     stands between the exchange and the wire (``json_reply``)
 
 It takes protobuf, so nothing imports it before a service is to be transcoded.
@@ -14,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from siger_gateway.errors import GatewayError
 from siger_gateway.grpc.framing import frame
-from siger_gateway.grpc.json_streams import MAX_LINE, RequestLines, ResponseStream, stream_form
+from siger_gateway.grpc.json_streams import (
+    MAX_LINE,
+    RawStream,
+    RequestLines,
+    ResponseStream,
+    stream_form,
+)
 from siger_gateway.grpc.transcoding import Match, Transcoder, call_head
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Request
@@ -50,7 +57,7 @@ class Transcoding:
                 raise GatewayError("method_not_allowed", headers=allowed)
             raise GatewayError("no_route", "The service has no method for this path.")
         if request.has_body:
-            _check_body(request)
+            _check_body(request, raw=match.binding.raw_request)
         return match
 
     def as_grpc(self, request: Request, match: Match) -> Request:
@@ -65,8 +72,10 @@ class Transcoding:
     ) -> JsonReply:
         """What the response goes through on its way to ``stream``."""
         binding = match.binding
-        form = None
-        if binding.server_streaming:
+        form: ResponseStream | RawStream | None = None
+        if binding.server_streaming and binding.raw_response:
+            form = RawStream(binding)
+        elif binding.server_streaming:
             form = ResponseStream(binding, stream_form(asked.fields.get(b"accept", b"")))
         return JsonReply(stream, binding, form, asked, request_id)
 
@@ -75,20 +84,23 @@ class Transcoding:
 
         :param request: as the exchange knows it.
         """
-        kind = LinesRequest if match.binding.client_streaming else WholeRequest
+        if not match.binding.client_streaming:
+            return WholeRequest(match, exchange, request)
+        kind = PiecesRequest if match.binding.raw_request else LinesRequest
         return kind(match, exchange, request)
 
 
 class _Request:
     """What both kinds of requests have in common."""
 
-    __slots__ = ("_exchange", "_has_body", "_match", "_request")
+    __slots__ = ("_exchange", "_has_body", "_match", "_media_type", "_request")
 
     def __init__(self, match: Match, exchange: TranscodedExchange, request: Request) -> None:
         self._match = match
         self._exchange = exchange
         self._request = request
         self._has_body = exchange.asked.has_body
+        self._media_type = exchange.asked.fields.get(b"content-type", b"")
 
     def on_request_error(self, error: ProtocolError) -> None:
         self._exchange.on_request_error(error)
@@ -126,7 +138,7 @@ class WholeRequest(_Request):
 
     def on_end(self, trailers: Headers) -> None:
         try:
-            message = self._match.request_message(b"".join(self._pieces))
+            message = self._match.request_message(b"".join(self._pieces), self._media_type)
         except GatewayError as error:
             self._exchange.give_up(error)
             return
@@ -174,14 +186,51 @@ class LinesRequest(_Request):
         self._exchange.on_end([])
 
 
-def _check_body(request: Request) -> None:
+class PiecesRequest(_Request):
+    """A call with a stream of ``google.api.HttpBody``: each piece of the body, as it comes, is one.
+
+    There is one message at least, for path and query say something too.
+    """
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, match: Match, exchange: TranscodedExchange, request: Request) -> None:
+        super().__init__(match, exchange, request)
+        self._begun = False
+
+    def start(self) -> None:
+        self._exchange.start()
+        if not self._has_body:
+            self.on_end([])
+
+    def on_data(self, data: bytes) -> None:
+        try:
+            message = self._match.request_message(data, self._media_type)
+        except GatewayError as error:
+            self._exchange.give_up(error)
+            return
+        self._begun = True
+        self._exchange.on_data(frame(message))
+
+    def on_end(self, trailers: Headers) -> None:
+        if not self._begun:
+            self.on_data(b"")
+        if self._begun:  # else it has been given up
+            self._request.complete = True
+            self._exchange.on_end([])
+
+
+def _check_body(request: Request, *, raw: bool) -> None:
     """:raises GatewayError: ``unsupported_media_type``.
+
+    :param raw: it may be anything, but it has to be that: no field says how it is compressed.
 
     What a page may send anywhere without asking, such as a form, is no JSON: a browser's cookies
     would go with it (Fetch, "CORS-safelisted request-header").
     """
     media_type = request.fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type and media_type not in _JSON_TYPES and not media_type.endswith(b"+json"):
+    is_json = media_type in _JSON_TYPES or media_type.endswith(b"+json")
+    if media_type and not is_json and not raw:
         raise GatewayError("unsupported_media_type")
     if request.fields.get(b"content-encoding", b"identity").lower() != b"identity":
         raise GatewayError("unsupported_media_type", "Send the body as it is, not compressed.")

@@ -242,7 +242,7 @@ class _Attempt:
         self._size += len(data)
         if self._size > self._most:
             self._judge(response.status)  # it has answered: that this is too much is our own view
-            self._fail("upstream_protocol")
+            self._fail("upstream_protocol", f"The answer has more than {self._most} bytes.")
             return
         self._body.append(data)
         if response.complete:
@@ -271,12 +271,12 @@ class _Attempt:
 
     def resume_request(self) -> None: ...
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, detail: str | None = None) -> None:
         if not self._active:
             return
         self._cluster.stats.outcomes[reason] += 1
         if not self.answer.done():
-            self.answer.set_exception(GatewayError(reason))
+            self.answer.set_exception(GatewayError(reason, detail))
         self.end()
 
     def _blame(self) -> None:

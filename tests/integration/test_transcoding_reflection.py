@@ -3,6 +3,7 @@ real gateway and from real servers: late, changed, gone, mute and malicious ones
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from grpc import aio
 
 from siger_gateway.grpc.protos.grpc_reflection.v1 import reflection_pb2
 from tests.conftest import Serve
+from tests.consul_server import ConsulServer
 from tests.described_server import (
     DescribedServer,
     a_file_at_a_time,
@@ -84,7 +86,7 @@ async def test_a_service_that_comes_after_the_gateway_is_learned_when_it_is_ther
     first = await gateway.get("/v1/things/7")
     assert problem(first) == (503, "descriptors_awaited")
     assert "server reflection" in first.json["detail"]
-    assert (await gateway.line(NOT_LEARNED))["error"] == f"127.0.0.1:{port}: connect_refused"
+    await not_learned(gateway, f"127.0.0.1:{port}: connect_refused")
     assert await gateway.metric('siger_reflected_rules{service="s"}') == 0
     async with DescribedServer(OLD, port=port):
         learned = await gateway.line(LEARNED)
@@ -102,12 +104,13 @@ async def test_a_service_that_comes_after_the_gateway_is_learned_when_it_is_ther
 
 
 async def test_services_of_grpc_itself_are_not_served_in_json(serve: Serve) -> None:
-    async with DescribedServer(OLD) as server:
+    health = things('get: "/v1/things/{thing_id}"', package="grpc.health.v1")
+    async with DescribedServer(health) as server:
         gateway = await serve(config(server.port))
-        await gateway.line(LEARNED)
-        path = "POST /grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-        answer = await gateway.request(path, "Content-Type: application/json", body=b"{}")
-    assert problem(answer)[0] == 404
+        await not_learned(gateway, "it lists no service")
+        named = await serve(config(server.port, transcode="services: [grpc.health.v1.Things]"))
+        await named.line(LEARNED)
+        await thing(named)
 
 
 async def test_another_version_at_the_same_address_is_learned_after_a_while(serve: Serve) -> None:
@@ -132,6 +135,25 @@ async def test_another_version_is_learned_when_the_endpoints_change(serve: Serve
     async with DescribedServer(NEW, port=old.port):
         await gateway.line(LEARNED, after=seen)
         await thing(gateway, "v2")
+
+
+async def test_another_version_is_learned_when_consul_has_other_instances(serve: Serve) -> None:
+    with ConsulServer() as consul:
+        async with DescribedServer(OLD) as old, DescribedServer(NEW) as new:
+            consul.register("things", "old", port=old.port)
+            gateway = await serve(
+                f'consul_address: "{consul.address}"\nnats_address: ""\n'
+                "services:\n  s: {consul: things, protocol: h2c,\n"
+                "      transcode: {descriptors: reflection, refresh: 1h}}\n"
+                "routes: [{name: r, match: {path_prefix: /}, service: s}]\n"
+            )
+            await gateway.line(LEARNED)
+            await thing(gateway)
+            seen = len(gateway.lines)
+            consul.register("things", "new", port=new.port)
+            consul.deregister("old")
+            await gateway.line(LEARNED, after=seen)
+            await thing(gateway, "v2")
 
 
 async def test_what_was_learned_stays_while_the_service_is_away(serve: Serve) -> None:
@@ -184,6 +206,8 @@ async def test_a_service_without_reflection_serves_grpc_and_json_is_told_what_is
         )
         assert problem(await gateway.get("/v1/things/7")) == (503, "descriptors_awaited")
         assert await call(gateway) == b"\x0a\x017"
+        gateway.send(signal.SIGTERM)
+        assert await gateway.wait() == 0
 
 
 async def test_a_service_that_refuses_reflection_is_not_asked_in_the_other_version(
@@ -260,6 +284,15 @@ def endless(request: Any) -> Any:
     return telling(file)
 
 
+def large(request: Any) -> Any:
+    """A message that is 5 MiB long, by the names of its fields."""
+    file = FileDescriptorProto(name="large.proto")
+    message = file.message_type.add(name="M")
+    for number in range(1, 80_000):
+        message.field.add(name="f" * 50 + str(number), number=number, type=9, label=1)
+    return listing("Do") if request.HasField("list_services") else telling(file)
+
+
 def of_another_kind(request: Any) -> Any:
     return reflection_pb2.ServerReflectionResponse()
 
@@ -270,6 +303,7 @@ def of_another_kind(request: Any) -> Any:
         (cyclic, "two.proto imports one.proto, which imports it"),
         (lacking, "'one.proto' imports 'two.proto', which it does not tell"),
         (endless, "it tells more than 2000 files"),
+        (large, "upstream_protocol: The answer has more than 4194309 bytes."),
         (of_another_kind, "it lists no service"),
     ],
 )
@@ -278,7 +312,7 @@ async def test_a_description_that_makes_no_sense_is_refused_with_its_reason(
 ) -> None:
     async with DescribedServer(OLD, reflection) as server:
         gateway = await serve(config(server.port))
-        assert (await gateway.line(NOT_LEARNED))["error"] == reason
+        await not_learned(gateway, reason)
         assert problem(await gateway.get("/v1/things/7")) == (503, "descriptors_awaited")
         assert await call(gateway) == b"\x0a\x017"
 
@@ -307,6 +341,17 @@ async def test_a_reload_asks_again_at_the_new_endpoints(serve: Serve) -> None:
         assert (await gateway.reload())["message"] == "reloaded"
         learned = await gateway.line(LEARNED, after=seen)
         assert learned["endpoint"] == f"127.0.0.1:{new.port}"
+        await thing(gateway, "v2")
+
+
+async def test_a_reload_asks_again_if_nothing_else_has_changed(serve: Serve) -> None:
+    async with DescribedServer(OLD) as old:
+        gateway = await serve(config(old.port, transcode="refresh: 1h"))
+        await gateway.line(LEARNED)
+    async with DescribedServer(NEW, port=old.port):
+        seen = len(gateway.lines)
+        assert (await gateway.reload())["message"] == "reloaded"
+        await gateway.line(LEARNED, after=seen)
         await thing(gateway, "v2")
 
 

@@ -117,9 +117,19 @@ def test_a_verb_goes_before_a_colon_in_a_segment() -> None:
 
 
 def test_the_methods_of_a_path_are_listed() -> None:
-    made = table("GET /v1/me", "DELETE /v1/{a}", "POST /v2")
-    assert made.methods(b"/v1/me") == ["DELETE", "GET"]
-    assert made.methods(b"/v3") == []
+    made = table("GET /v1/me", "DELETE /v1/{a}", "POST /v2", "PUT /v1/{a=**}", "PATCH /v1/{a}:go")
+    assert made.methods(b"/v1/me") == ["DELETE", "GET", "PUT"]
+    assert made.methods(b"/v1/me:go") == ["DELETE", "PATCH", "PUT"]
+    assert made.methods(b"/v1") == ["PUT"]
+    assert made.methods(b"/v3") == made.methods(b"v2") == []
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"", b"a:go", b"b:no"]), max_size=4))
+def test_the_methods_of_a_path_are_those_with_which_it_is_found(segments: list[bytes]) -> None:
+    methods = ["GET", "PUT", "POST", "PATCH", "DELETE"]
+    made = table("GET /a", "PUT /{a}/b", "POST /a/{b=**}", "PATCH /{a}/{b}:go", "DELETE /{a=**}")
+    path = b"/" + b"/".join(segments)
+    assert made.methods(path) == sorted(one for one in methods if made.find(one, path))
 
 
 def test_the_first_of_two_equal_templates_stays() -> None:
@@ -134,7 +144,7 @@ def test_templates_that_would_be_slow_to_match_are_refused(text: str) -> None:
     parse_template("/a" * 32)
 
 
-def test_a_table_has_methods_that_can_be_tried_one_by_one() -> None:
+def test_a_table_has_methods_that_can_be_named_in_one_field() -> None:
     table: PathTable[int] = PathTable()
     template = parse_template("/a")
     for number in range(16):
