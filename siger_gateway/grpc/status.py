@@ -126,9 +126,7 @@ CODES: Final = {
 """Reason of ``errors.REASONS`` -> code. A reason with a new status fails here, at import."""
 
 
-_BY_DIGITS: Final = {
-    digits: code for code in Code for digits in (b"%d" % code, b"%02d" % code)
-}
+_BY_DIGITS: Final = {digits: code for code in Code for digits in (b"%d" % code, b"%02d" % code)}
 """What ``grpc-status`` may say -> code: not by ``int()``, which would also take "+1", blanks and
 "1_0", and ``Code()``, which takes longer than all the rest."""
 

@@ -19,7 +19,7 @@ from siger_gateway.http.connection import Acceptor, ServerLimits
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http2 import frames
-from siger_gateway.http2.connection import WRITE_HIGH_WATER, Connection
+from siger_gateway.http2.connection import RESPONSES, WRITE_HIGH_WATER, Connection
 from siger_gateway.http2.faults import (
     ENHANCE_YOUR_CALM,
     NO_ERROR,
@@ -61,7 +61,9 @@ class ServerConnection(Connection):
     def __init__(self, owner: Acceptor) -> None:
         limits = owner.limits
         listed = limits.header_bytes + FIELD_OVERHEAD * limits.header_count
-        super().__init__(owner.now, limits.header_bytes, listed, limits.header_count, 1.0)
+        super().__init__(
+            owner.now, RESPONSES, limits.header_bytes, listed, limits.header_count, 1.0
+        )
         self.owner = owner
         self.peer = ""
         self.scheme = b"http"
