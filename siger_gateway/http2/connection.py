@@ -293,15 +293,16 @@ class Connection(asyncio.Protocol):
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
-        self._arrived += size
-        if self._arrived > CONNECTION_WINDOW:
+        arrived = self._arrived + size
+        if arrived > CONNECTION_WINDOW:
             raise ConnectionFault(FLOW_CONTROL_ERROR, "more DATA than the connection's window")
         data = payload
         if flags & PADDED or not stream_id:
             data = frames.read_data(flags, stream_id, payload)
-        if self._arrived * 2 >= CONNECTION_WINDOW:
-            self.write(frames.window_update(0, self._arrived))
-            self._arrived = 0
+        if arrived * 2 >= CONNECTION_WINDOW:
+            self.write(frames.window_update(0, arrived))
+            arrived = 0
+        self._arrived = arrived
         ends = flags & END_STREAM != 0
         if not data and not ends:
             self._spend_empty()

@@ -181,6 +181,10 @@ def length_of(fields: Headers) -> int:
     return int(values[0])
 
 
+_STATUSES: Final = {b"%d" % status: status for status in range(100, 600) if status != 101}
+"""Those that a response may have: HTTP/2 knows no other protocols (RFC 9113 section 8.6)."""
+
+
 def response_of(headers: Headers) -> Response:
     """The response, interim or final, of a header block.
 
@@ -188,12 +192,12 @@ def response_of(headers: Headers) -> Response:
     """
     if not headers or headers[0][0] != b":status":
         raise _malformed("The response has no status.")
-    digits = headers[0][1]
-    if len(digits) != 3 or not digits.isdigit() or digits == b"101" or not b"1" <= digits < b"6":
+    status = _STATUSES.get(headers[0][1])
+    if status is None:
         raise _malformed("The status of the response is not valid.")
     rest = headers[1:]
     check_fields(rest)
-    response = Response(int(digits), rest, True)
+    response = Response(status, rest, True)
     response.http2 = True
     return response
 
