@@ -61,6 +61,23 @@ class StreamOwner(Protocol):
 class ClientConnection(Connection):
     """One connection to an endpoint."""
 
+    __slots__ = (
+        "_asked_since",
+        "_heard_at",
+        "_limit",
+        "_limit_said",
+        "_next",
+        "_not_before",
+        "_owner",
+        "closed",
+        "idle_since",
+        "leaving",
+        "opened",
+        "reused",
+        "scheme",
+        "takes_upgrades",
+    )
+
     def __init__(self, owner: StreamOwner, now: float) -> None:
         listed = HEADER_BYTES + 32 * MAX_FIELDS
         super().__init__(now, REQUESTS, HEADER_BYTES, listed, MAX_FIELDS, TRUST)

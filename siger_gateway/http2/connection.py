@@ -75,6 +75,44 @@ class Connection(asyncio.Protocol):
     :param trust: how many times as much is taken of what costs the peer nothing (see ``flood``).
     """
 
+    # More attributes than dictionaries of instances share keys for (30): without slots, reading them
+    # and calling methods took 3 % more of a call.
+    __slots__ = (
+        "_arrived",
+        "_block",
+        "_block_ends",
+        "_block_limit",
+        "_block_size",
+        "_block_stream",
+        "_count_limit",
+        "_decoder",
+        "_early",
+        "_encoder",
+        "_greeted",
+        "_list_limit",
+        "_loop",
+        "_out",
+        "_out_size",
+        "_reader",
+        "_reading",
+        "_reset",
+        "_settings_acknowledged",
+        "_settings_seen",
+        "_table_unused",
+        "_table_used",
+        "budgets",
+        "data_frames",
+        "ending",
+        "now",
+        "peer_frame_size",
+        "peer_window",
+        "send_window",
+        "stalled",
+        "streams",
+        "transport",
+        "turns",
+    )
+
     preface = b""
     """What the peer says before its SETTINGS."""
 

@@ -56,6 +56,20 @@ _DRAIN_PING: Final = b"sigerend"
 class ServerConnection(Connection):
     """One accepted connection."""
 
+    __slots__ = (
+        "_began",
+        "_block_since",
+        "_draining_since",
+        "_last",
+        "_last_read",
+        "_refused_above",
+        "_skipped",
+        "_stalled_since",
+        "owner",
+        "peer",
+        "scheme",
+    )
+
     preface = PREFACE
 
     def __init__(self, owner: Acceptor) -> None:
