@@ -126,6 +126,11 @@ CODES: Final = {
 """Reason of ``errors.REASONS`` -> code. A reason with a new status fails here, at import."""
 
 
+_BY_DIGITS: Final = {digits: code for code in Code for digits in (b"%d" % code, b"%02d" % code)}
+"""What ``grpc-status`` may say -> code: not by ``int()``, which would also take "+1", blanks and
+"1_0", and ``Code()``, which takes longer than all the rest."""
+
+
 def is_grpc(content_type: bytes) -> bool:
     """Whether this is a gRPC call: ``application/grpc``, with or without ``+proto``, ``+json``...
 
@@ -154,9 +159,7 @@ def code_in(fields: Headers) -> Code | None:
     """
     for name, value in fields:
         if name == b"grpc-status":
-            # int() would also take "+1", blanks and "1_0".
-            known = value.isdigit() and len(value) <= 2 and int(value) in _TO_HTTP
-            return Code(int(value)) if known else Code.UNKNOWN
+            return _BY_DIGITS.get(value, Code.UNKNOWN)
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 
 from siger_gateway.http2 import frames
 from siger_gateway.http2.client_stream import ClientStream
-from siger_gateway.http2.connection import WRITE_HIGH_WATER, Connection
+from siger_gateway.http2.connection import REQUESTS, WRITE_HIGH_WATER, Connection
 from siger_gateway.http2.faults import (
     PROTOCOL_ERROR,
     STREAM_CLOSED,
@@ -61,8 +61,26 @@ class StreamOwner(Protocol):
 class ClientConnection(Connection):
     """One connection to an endpoint."""
 
+    __slots__ = (
+        "_asked_since",
+        "_heard_at",
+        "_limit",
+        "_limit_said",
+        "_next",
+        "_not_before",
+        "_owner",
+        "closed",
+        "idle_since",
+        "leaving",
+        "opened",
+        "reused",
+        "scheme",
+        "takes_upgrades",
+    )
+
     def __init__(self, owner: StreamOwner, now: float) -> None:
-        super().__init__(now, HEADER_BYTES, HEADER_BYTES + 32 * MAX_FIELDS, MAX_FIELDS, TRUST)
+        listed = HEADER_BYTES + 32 * MAX_FIELDS
+        super().__init__(now, REQUESTS, HEADER_BYTES, listed, MAX_FIELDS, TRUST)
         self._owner = owner
         self._next = 1
         self._limit_said = False
@@ -242,7 +260,7 @@ class ClientConnection(Connection):
         self.idle_since = self.now
         if self.leaving:
             self._close_if_left()
-        elif self.room > 0:
+        elif len(self.streams) < self._limit:
             self._owner.on_room(self)
 
     def _close_if_left(self) -> None:

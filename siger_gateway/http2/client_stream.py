@@ -188,7 +188,7 @@ class ClientStream(Stream):
             return
         if self._method == b"HEAD" or response.status in (204, 304):
             self._declared = 0  # whatever Content-Length says, that is not here
-        elif any(name == b"content-length" for name, _ in response.headers):
+        elif b"content-length" in response.fields:
             self._declared = length_of(response.headers)
         self._response = response
         if ends:

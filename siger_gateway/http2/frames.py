@@ -75,11 +75,13 @@ _STREAM_ID: Final = 0x7FFFFFFF
 
 _header: Final = Struct(">HBBBL")
 """Length, of which the last byte stands by itself, type, flags, stream id."""
+_same_header: Final = Struct(">LBL")
+"""Length with the type as its last byte, flags, stream id: less to unpack."""
 _setting: Final = Struct(">HL")
 _number: Final = Struct(">L")
 _two_numbers: Final = Struct(">LL")
 
-_unpack_header: Final = _header.unpack_from
+_unpack_header: Final = _same_header.unpack_from
 _pack_header: Final = _header.pack
 
 Frame = tuple[int, int, int, bytes]
@@ -123,32 +125,29 @@ class FrameReader:
         if self.fault is not None:
             return frames
 
-        position, end = 0, len(data)
-        missing = 0
+        position, end, longest = 0, len(data), self.max_frame_size
+        stop = 0  # of the frame that cannot be read yet
         while position < end:
-            payload = position + HEADER_LENGTH
-            missing = payload - end
-            if missing > 0:
+            payload = stop = position + HEADER_LENGTH
+            if stop > end:
                 break
-            high, low, kind, flags, stream_id = _unpack_header(data, position)
-            length = high << 8 | low
-            if length > self.max_frame_size:
-                self.fault = ConnectionFault(
-                    FRAME_SIZE_ERROR, f"a {type_name(kind)} frame of {length} bytes"
-                )
-                missing = 0
+            length_and_kind, flags, stream_id = _unpack_header(data, position)
+            length = length_and_kind >> 8
+            if length > longest:
+                kind = type_name(length_and_kind & 0xFF)
+                self.fault = ConnectionFault(FRAME_SIZE_ERROR, f"a {kind} frame of {length} bytes")
+                stop = end
                 break
-            stop = payload + length
-            missing = stop - end
-            if missing > 0:
+            stop += length
+            if stop > end:
                 break
-            frames.append((kind, flags, stream_id & _STREAM_ID, data[payload:stop]))
+            frames.append(
+                (length_and_kind & 0xFF, flags, stream_id & _STREAM_ID, data[payload:stop])
+            )
             position = stop
-        if missing > 0:
-            self._missing = missing
+        self._missing = max(0, stop - end)
+        if self._missing:
             self._pieces.append(data[position:])
-        else:
-            self._missing = 0
         return frames
 
     def __repr__(self) -> str:

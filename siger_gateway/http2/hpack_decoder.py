@@ -119,7 +119,7 @@ class HeaderDecoder:
         :raises HeaderListTooLarge: beyond the limits; the decoder may go on.
         :raises HpackError: if ``block`` is invalid; the decoder may not be used any more.
         """
-        known = self._blocks.get(block)
+        known = self._blocks.get(block) if self._blocks else None  # it takes a hash of the block
         if known is not None:
             headers, most, self.never_indexed = known
             if most <= max_list_bytes and len(headers) <= max_fields:
@@ -167,7 +167,11 @@ class HeaderDecoder:
 
             index = byte & prefix
             if index == prefix:
-                index, position = _integer(block, position, prefix)
+                if block[position] < 0x80:  # as _integer does it, without a call
+                    index += block[position]
+                    position += 1
+                else:
+                    index, position = _integer(block, position, prefix)
             if index:
                 name = table[-index][0]
             elif byte == 0x80:
@@ -185,6 +189,10 @@ class HeaderDecoder:
             if length < 0x7F:
                 stop = position + 1 + length
                 value = block[position + 1 : stop]
+                position = stop
+            elif 0x80 <= length < 0xFF:
+                stop = position + length - 0x7F
+                value = huffman.decode(block[position + 1 : stop])
                 position = stop
             else:
                 value, position = _string(block, position)
@@ -241,10 +249,12 @@ class HeaderDecoder:
         if size > self._largest:
             self._largest = size
         size += self._size
-        if size > self._table_limit:
-            size = self._evict(size)
-        if size <= self._table_limit:
-            self._table.insert(-STATIC_LENGTH, field)
+        table, limit = self._table, self._table_limit
+        while size > limit and len(table) > STATIC_LENGTH:  # as _evict does it, without a call
+            name, value = table.pop(0)
+            size -= len(name) + len(value) + ENTRY_OVERHEAD
+        if size <= limit:
+            table.insert(-STATIC_LENGTH, field)
             self._size = size
         else:
             self._size = 0

@@ -85,11 +85,13 @@ class _Fields(dict[Header, bytes]):
     """A field -> its representation.
 
     :param kept: those that stay when all others are learned anew.
+    :param unsaid: names of fields that are left out.
     """
 
-    def __init__(self, kept: dict[Header, bytes]) -> None:
+    def __init__(self, kept: dict[Header, bytes], unsaid: frozenset[bytes]) -> None:
         super().__init__()
         self._kept = kept
+        self._unsaid = unsaid
 
     def __missing__(self, field: Header) -> bytes:
         name, value = field
@@ -97,13 +99,15 @@ class _Fields(dict[Header, bytes]):
         if unique is not None:
             return unique + _string(value)
         index = FIELD_INDEX.get(field)
-        if _is_sensitive(name, value):
+        if name in self._unsaid:
+            encoded = b""
+        elif _is_sensitive(name, value):
             encoded = _literal(name, value, NEVER_INDEXED)
         elif index is not None:
             encoded = _integer(index, 0x7F, 0x80)
         else:
             encoded = _literal(name, value, 0)
-        if len(encoded) <= LONGEST_REMEMBERED:
+        if len(name) + len(value) <= LONGEST_REMEMBERED:
             if len(self) >= MAX_REMEMBERED:
                 self.clear()
                 self.update(self._kept)
@@ -112,14 +116,19 @@ class _Fields(dict[Header, bytes]):
 
 
 class HeaderEncoder:
-    """Encodes header blocks, for any number of connections."""
+    """Encodes header blocks, for any number of connections.
 
-    __slots__ = ("_fields", "_never_indexed", "_never_indexed_bytes")
+    :param unsaid: names of fields that are left out, as HTTP/2 says them in another way. To look
+        each up anyway and find that it is nothing costs less than to leave it out beforehand.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_fields", "_never_indexed", "_never_indexed_bytes", "_unsaid")
+
+    def __init__(self, unsaid: frozenset[bytes] = frozenset()) -> None:
+        self._unsaid = unsaid
         self._never_indexed: dict[Header, bytes] = {}
         self._never_indexed_bytes = 0
-        self._fields = _Fields(self._never_indexed)
+        self._fields = _Fields(self._never_indexed, unsaid)
 
     def encode(self, headers: Headers) -> bytes:
         """The header block of these fields, whose names are in lower case already."""
@@ -130,10 +139,10 @@ class HeaderEncoder:
         7541 section 7.1.3). That it is the same for whoever else sends it costs the next hop some
         bytes at most; in return no message needs to say it of its fields.
 
-        :returns: False for one that always is.
+        :returns: False for one that always is, or is never written.
         """
         name, value = field
-        if _is_sensitive(name, value):
+        if _is_sensitive(name, value) or name in self._unsaid:
             return False
         noted = self._never_indexed
         if field not in noted:

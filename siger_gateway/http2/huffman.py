@@ -84,15 +84,6 @@ def decode(data: bytes) -> bytes:
     known = _remembered.get(data)
     if known is not None:
         return known
-    value = _decode(data)
-    if len(data) <= LONGEST_REMEMBERED:
-        if len(_remembered) >= MAX_REMEMBERED:
-            _remembered.clear()
-        _remembered[data] = value
-    return value
-
-
-def _decode(data: bytes) -> bytes:
     while True:
         pieces: list[bytes] = []
         row = _ROOT
@@ -101,12 +92,17 @@ def _decode(data: bytes) -> bytes:
                 row, piece = row[byte]
                 pieces.append(piece)
             problem = row[END_OF_STRING][1]
+            break
         except IndexError:  # an empty row: happens once for each
             _fill(row)
-            continue
-        if problem:
-            raise HpackError(problem.decode())
-        return b"".join(pieces)
+    if problem:
+        raise HpackError(problem.decode())
+    value = b"".join(pieces)
+    if len(data) <= LONGEST_REMEMBERED:
+        if len(_remembered) >= MAX_REMEMBERED:
+            _remembered.clear()
+        _remembered[data] = value
+    return value
 
 
 def _step(bits: str, piece: bytes, bit: str) -> tuple[str, bytes]:

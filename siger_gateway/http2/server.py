@@ -19,7 +19,7 @@ from siger_gateway.http.connection import Acceptor, ServerLimits
 from siger_gateway.http.headers import Headers
 from siger_gateway.http.message import ProtocolError, Request
 from siger_gateway.http2 import frames
-from siger_gateway.http2.connection import WRITE_HIGH_WATER, Connection
+from siger_gateway.http2.connection import RESPONSES, WRITE_HIGH_WATER, Connection
 from siger_gateway.http2.faults import (
     ENHANCE_YOUR_CALM,
     NO_ERROR,
@@ -56,12 +56,28 @@ _DRAIN_PING: Final = b"sigerend"
 class ServerConnection(Connection):
     """One accepted connection."""
 
+    __slots__ = (
+        "_began",
+        "_block_since",
+        "_draining_since",
+        "_last",
+        "_last_read",
+        "_refused_above",
+        "_skipped",
+        "_stalled_since",
+        "owner",
+        "peer",
+        "scheme",
+    )
+
     preface = PREFACE
 
     def __init__(self, owner: Acceptor) -> None:
         limits = owner.limits
         listed = limits.header_bytes + FIELD_OVERHEAD * limits.header_count
-        super().__init__(owner.now, limits.header_bytes, listed, limits.header_count, 1.0)
+        super().__init__(
+            owner.now, RESPONSES, limits.header_bytes, listed, limits.header_count, 1.0
+        )
         self.owner = owner
         self.peer = ""
         self.scheme = b"http"

@@ -35,6 +35,7 @@ PATIENT: Final = 1.0
 that have to last so long there can be no more than ``server.MAX_STREAMS`` a second. Envoy's
 premature_reset_min_stream_lifetime_seconds."""
 
+_STATUS: Final = {status: (b":status", b"%d" % status) for status in range(100, 600)}
 _OF_101: Final = CONNECTION_FIELDS | {b"sec-websocket-accept"}
 """Fields of HTTP/1.1's answer to a WebSocket that HTTP/2's does not have (RFC 8441 section 5)."""
 
@@ -61,12 +62,16 @@ class ServerStream(Stream):
         "bytes_in",
         "bytes_out",
         "head_sent",
+        "peer",
         "request",
+        "scheme",
     )
 
     def __init__(self, server: ServerConnection, stream_id: int, request: Request) -> None:
         super().__init__(server, stream_id)
         self._server = server
+        self.peer = server.peer
+        self.scheme = server.scheme
         self.request = request
         self._consumer: Consumer | None = None
         self._ended = request.content_length == 0  # its end has been handed on, or there is none
@@ -90,14 +95,6 @@ class ServerStream(Stream):
         state = "responding" if self.head_sent else "waiting"
         return f"<ServerStream {self.id} {state} {self.request!r}>"
 
-    @property
-    def peer(self) -> str:
-        return self._server.peer
-
-    @property
-    def scheme(self) -> bytes:
-        return self._server.scheme
-
     # What comes.
 
     def begin(self, consumer: Consumer) -> None:
@@ -109,7 +106,8 @@ class ServerStream(Stream):
             self._consumer is consumer
             and not self._ended
             and not self._held
-            and request.fields.get(b"expect", b"").lower() == b"100-continue"
+            and b"expect" in request.fields
+            and request.fields[b"expect"].lower() == b"100-continue"
         ):
             self.send_informational(100, [])
 
@@ -125,7 +123,7 @@ class ServerStream(Stream):
             self._refuse_body(error)
             return
         self.request.trailers = headers
-        self._finish_body()
+        self._finish_body(b"")
 
     def on_data(self, data: bytes, size: int, *, ends: bool) -> None:
         request = self.request
@@ -141,11 +139,12 @@ class ServerStream(Stream):
             if self.bytes_in > self._declared >= 0:
                 self._refuse_body(_LONGER)
                 return
-            request.append(data)
         if ends:
-            self._finish_body()
+            self._finish_body(data)
         elif not self._held:
-            self._hand_on()
+            self._hand_on(data)
+        elif data:
+            request.append(data)
 
     def _on_tunnelled(self, data: bytes, size: int, *, ends: bool) -> None:
         """After an extended CONNECT, which may not have been answered yet."""
@@ -158,20 +157,20 @@ class ServerStream(Stream):
         else:  # one window at most
             self.request.append(data)
 
-    def _finish_body(self) -> None:
+    def _finish_body(self, last: bytes) -> None:
         if self.bytes_in < self._declared:
             self._refuse_body(_SHORTER)
             return
         self.request.complete = True
         if not self._held:
-            self._hand_on()
+            self._hand_on(last)
+        elif last:
+            self.request.append(last)
 
-    def _hand_on(self) -> None:
+    def _hand_on(self, data: bytes) -> None:
         consumer, request = self._consumer, self.request
         if consumer is None or self._ended:
-            request.take_body()
             return
-        data = request.take_body()
         if data:
             if self.bytes_in > self._body_limit:
                 self._ended = True
@@ -236,7 +235,7 @@ class ServerStream(Stream):
                 headers = [field for field in headers if field[0] != b"content-length"]
         self._head_ends = ends and not body
         server = self._server
-        head = [(b":status", b"%d" % status), *headers]
+        head = [_STATUS[status], *headers]
         server.write(server.headers_frames(self.id, head, self._head_ends))
         if body:
             self.send_data(body)
@@ -309,7 +308,7 @@ class ServerStream(Stream):
         self._held = False
         self.begin(consumer)
         if not self._ended and self._consumer is consumer:
-            self._hand_on()
+            self._hand_on(self.request.take_body())
 
     def pause_reading(self) -> None:
         self._paused = True

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from siger_gateway.http.headers import Headers
 from siger_gateway.http2 import frames
 from siger_gateway.http2.faults import CANCEL
-from siger_gateway.http2.flood import WINDOWS_PER_DATA
 from siger_gateway.http2.frames import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
@@ -61,10 +60,10 @@ class Stream:
             connection.send_window -= size
             most = connection.peer_frame_size
             if size <= most:
-                connection.budgets.windows.give(WINDOWS_PER_DATA)
+                connection.data_frames += 1
                 connection.write(frames.data_frame(self.id, data, False))
             else:
-                connection.budgets.windows.give(WINDOWS_PER_DATA * (1 + size // most))
+                connection.data_frames += 1 + size // most
                 connection.write(frames.data_frames(self.id, data, False, most))
             return
         if self._waiting is None:
@@ -102,7 +101,7 @@ class Stream:
             data = data[:size]
         self.send_window -= size
         connection.send_window -= size
-        connection.budgets.windows.give(WINDOWS_PER_DATA)
+        connection.data_frames += 1
         connection.write(frames.data_frames(self.id, data, False, size))
         if waiting:
             return self.send_window > 0

@@ -253,7 +253,10 @@ class Dispatcher:
         web = None
         if request.method == b"POST":
             content_type = request.fields.get(b"content-type", b"")
-            if content_type.startswith(b"application/grpc"):
+            if content_type == b"application/grpc":  # nearly all calls, and certainly not of a page
+                if request.http2:
+                    kind = GrpcExchange
+            elif content_type.startswith(b"application/grpc"):
                 web = web_call(content_type, request.fields.get(b"accept", b""))
                 if web is not None:
                     request, stream = as_grpc(request, web), WebStream(stream, web)

@@ -99,7 +99,8 @@ class StreamPool:
             waiter = next(iter(self._waiting))
             del self._waiting[waiter]
             waiter.on_connection(ClientStream(connection))
-        self._retire_if_done()
+        if self.retired:
+            self._retire_if_done()
 
     def on_leaving(self, connection: ClientConnection) -> None:
         """``connection`` takes no more streams; others have to, for those who wait."""
