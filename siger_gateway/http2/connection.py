@@ -75,8 +75,8 @@ class Connection(asyncio.Protocol):
     :param trust: how many times as much is taken of what costs the peer nothing (see ``flood``).
     """
 
-    # More attributes than dictionaries of instances share keys for (30): without slots, to read them
-    # and to call methods took 3 % more of a call.
+    # More attributes than dictionaries of instances share keys for (30): without slots, reading
+    # them and calling methods took 3 % more of a call.
     __slots__ = (
         "_arrived",
         "_block",
