@@ -59,6 +59,10 @@ class Library:
         generic = grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
         self.server.add_generic_rpc_handlers((generic,))
 
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
     def _note(self, context: Any) -> None:
         self.calls.append(dict(context.invocation_metadata()))
 

@@ -1,4 +1,4 @@
-// The client of grpc-js: runs interop cases against one address.
+// The client of grpc-js: runs interop cases, or those of a library, against one address.
 //
 //   node client.js ADDRESS [CA]
 //
@@ -12,6 +12,7 @@ const fs = require("node:fs");
 const readline = require("node:readline");
 const grpc = require("@grpc/grpc-js");
 const { ECHO_INITIAL, ECHO_TRAILING, OPTIONS, TestService, asItIs } = require("./service.js");
+const { Library } = require("./library.js");
 
 // Bytes, as in grpc's interop-test-descriptions.md.
 const LARGE_REQUEST = 271828, LARGE_RESPONSE = 314159;
@@ -25,14 +26,14 @@ const credentials = ca
   : grpc.credentials.createInsecure();
 
 // A client on connections of its own, which repeats nothing.
-function client(more) {
+function client(more, Client = grpc.makeClientConstructor(TestService, "TestService")) {
   const options = { ...OPTIONS, "grpc.enable_retries": 0, "grpc.use_local_subchannel_pool": 1 };
   if (ca) options["grpc.ssl_target_name_override"] = "gateway.test";
-  const Client = grpc.makeClientConstructor(TestService, "TestService");
   return new Client(address, credentials, { ...options, ...more });
 }
 
 const plain = client({});
+const library = client({}, Library);
 
 // Does `work` by a client that compresses. It is a new one each time: grpc-js takes the
 // "identity, deflate, gzip" of grpcio's grpc-accept-encoding, with blanks, for other names, and
@@ -206,6 +207,55 @@ const cases = {
       wanted.map((size) => unary(plain, "UnaryCall", ask({ size }), metadata)));
     for (const one of seen) ended(one, grpc.status.OK);
     assert.deepEqual(sizes(seen.map((one) => one.message)), wanted);
+  },
+  // What tests/library_server.py has in every book; of "zipped" it compresses the message.
+  async books(metadata) {
+    for (const [name, title] of [["emma", "Emma"], ["zipped", "é".repeat(2000)]]) {
+      const seen = await unary(library, "GetBook", { name }, metadata);
+      ended(seen, grpc.status.OK);
+      assert.deepEqual(seen.initial.get("x-cost"), ["3"]);
+      assert.deepEqual({ ...seen.message }, {
+        name,
+        title,
+        genre: "NOVEL",
+        size: "9007199254740993",
+        cover: Buffer.from([0xff, 0x00]),
+        added: { seconds: "1700000000" },
+        loan: { seconds: "1", nanos: 500_000_000 },
+        pages: { value: "5" },
+        extra: { fields: { a: { boolValue: true } } },
+        stock: { here: 2 },
+      });
+    }
+    const book = { title: "Ulisses", volumes: { 7: { name: "J", born: -1882 } }, tags: ["a"] };
+    const request = { shelf: "s", book, dry_run: true };
+    const created = await unary(library, "CreateBook", request, metadata);
+    ended(created, grpc.status.OK);
+    assert.deepEqual(created.message, { ...book, tags: ["a", "s", "True"] });
+  },
+  async streams_of_books(metadata) {
+    const watched = library.WatchBooks({ shelf: "burning", page_size: 3 }, metadata, soon());
+    const seen = await all(watched);
+    ended(seen, grpc.status.DATA_LOSS, "the roof is gone");
+    assert.deepEqual(seen.messages, [{ title: "t0" }, { title: "t1" }, { title: "t2" }]);
+    const added = await new Promise((resolve, reject) => {
+      const call = library.AddBooks(metadata, soon(), (error, message) =>
+        error ? reject(error) : resolve(message));
+      for (const title of ["t0", "t1"]) call.write({ shelf: "s", book: { title } });
+      call.end();
+    });
+    assert.deepEqual(added, { books: [{ title: "t0" }, { title: "t1" }] });
+  },
+  // The details of a status are a message too, in binary metadata.
+  async failures_with_details(metadata) {
+    ended(await unary(library, "GetBook", { name: "missing" }, metadata),
+      grpc.status.NOT_FOUND, "no book: missing");
+    const busy = await unary(library, "GetBook", { name: "busy" }, metadata);
+    ended(busy, grpc.status.UNAVAILABLE, "later");
+    const [details] = busy.status.metadata.get("grpc-status-details-bin");
+    for (const wanted of ["later", "google.rpc.RetryInfo", "google.rpc.BadRequest", "is busy"]) {
+      assert.ok(details.includes(wanted), wanted);
+    }
   },
 };
 

@@ -1,10 +1,10 @@
-// A server of grpc-js that does what the one of tests/grpc_services.py does.
+// A server of grpc-js that does what the one of tests/grpc_services.py does; it has a library too.
 //
 //   node server.js [CERTIFICATE KEY]
 //
 // It prints JSON, one object a line: {port}; {call, method, metadata} for a call that has come,
 // {ended, cancelled} for one that is over. A line on stdin is answered with {mark}: all calls that
-// had come before it have been printed. It serves until stdin ends.
+// had come before it have been printed. Those to the library are not. It serves until stdin ends.
 "use strict";
 
 const assert = require("node:assert");
@@ -12,6 +12,7 @@ const fs = require("node:fs");
 const readline = require("node:readline");
 const grpc = require("@grpc/grpc-js");
 const { ECHO_INITIAL, ECHO_TRAILING, OPTIONS, TestService } = require("./service.js");
+const library = require("./library.js");
 
 // Writes to a pipe are done when they return: what is printed here is there before the client sees
 // what comes of the call.
@@ -116,6 +117,7 @@ const credentials = certificate
 
 const server = new grpc.Server(OPTIONS);
 server.addService(TestService, handlers);
+server.addService(library.Library.service, library.handlers);
 server.bindAsync("127.0.0.1:0", credentials, (error, port) => {
   if (error) throw error;
   print({ port });
