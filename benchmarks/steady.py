@@ -16,6 +16,7 @@ import os
 import struct
 import sys
 from collections import deque
+from statistics import median
 from time import perf_counter, time
 from typing import cast
 
@@ -27,6 +28,8 @@ TICK = 0.001
 """Seconds between two batches of requests."""
 WARM_UP = 0.5
 """Seconds at the beginning that do not count."""
+SPAN = 0.1
+"""Seconds of which each has percentiles of its own."""
 LAST_ANSWERS = 2.0
 """Seconds after the end in which answers are waited for; those that do not come are errors."""
 
@@ -39,6 +42,21 @@ def percentile(sorted_values: list[float], share: float) -> float:
     if not sorted_values:
         return 0.0
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
+
+
+def typical_p99(samples: list[tuple[float, float]]) -> float:
+    """The 99th percentile within a SPAN, of the median of all: what the requests have of what is
+    measured. In that of all together a few stalls of the machine's decide, each as much as the
+    process was busy: what has waited for one is in the way of what comes after it.
+
+    :param samples: (when it was due, how long it took) of each, in seconds.
+    """
+    spans: dict[int, list[float]] = {}
+    for due, seconds in samples:
+        spans.setdefault(int(due / SPAN), []).append(seconds)
+    if not spans:
+        return 0.0
+    return median(percentile(sorted(times), 0.99) for times in spans.values())
 
 
 def shares(rate: float, ticks: int) -> list[int]:
@@ -107,7 +125,8 @@ class Load:
         self._idle: list[Connection] = []
         self._waiting: deque[float] = deque()
         self._over = False
-        self.times: list[float] = []
+        self.samples: list[tuple[float, float]] = []
+        """When each was due, and how long it took, in seconds."""
         self.errors = 0
         self.done = asyncio.Event()
 
@@ -118,7 +137,7 @@ class Load:
     def answered(self, connection: Connection) -> None:
         now = perf_counter()
         if connection.due >= self._counted_from:
-            self.times.append(now - connection.due)
+            self.samples.append((connection.due, now - connection.due))
         if self._waiting:
             connection.send(self._waiting.popleft())
         else:
@@ -182,12 +201,13 @@ async def main() -> None:
     port, rate, seconds, connections = sys.argv[1:]
     load = Load(float(rate), float(seconds))
     await load.run(int(port), int(connections))
-    times = sorted(load.times)
+    times = sorted(seconds for _, seconds in load.samples)
     found = {
         "requests": len(times),
         "errors": load.errors,
         "p50_ms": percentile(times, 0.5) * 1e3,
         "p99_ms": percentile(times, 0.99) * 1e3,
+        "typical_p99_ms": typical_p99(load.samples) * 1e3,
         "p999_ms": percentile(times, 0.999) * 1e3,
     }
     print(f"RESULT {json.dumps(found)}")

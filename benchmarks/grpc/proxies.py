@@ -18,6 +18,8 @@ from benchmarks.contenders.contender import BIN
 from benchmarks.processes import Child
 from benchmarks.servers import KEPT_CONNECTIONS, ROOT, Setup, builds
 
+IDLE = ("chrt", "--idle", "0")
+"""Before a command: it runs when nothing else wants its core (chrt(1))."""
 Start = Callable[[Setup, int], Child]
 """Starts a contender on a port; ``Setup.endpoints`` are those of gRPC."""
 
@@ -125,12 +127,12 @@ def start_siger(name: str, code: Path, rest: tuple[int, int], setup: Setup, port
     return setup.children.start(name, argv, core=setup.core, environment=environment)
 
 
-def start_backend(kind: str, setup: Setup, core: int, nice: int = 0) -> Child:
+def start_backend(kind: str, setup: Setup, core: int, idle: bool = False) -> Child:
     """A service of gRPC (see backend.py) on the ports of the endpoints.
 
-    :param nice: what it yields to others of its core (nice(1)).
+    :param idle: runs when nothing else wants its core, and yields at once (sched(7)).
     """
-    argv: list[str | Path] = ["nice", "-n", str(nice)]
+    argv: list[str | Path] = [*(IDLE if idle else ())]
     argv += [sys.executable, "-m", "benchmarks.grpc.backend", kind]
     argv += [str(one) for one in setup.endpoints]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

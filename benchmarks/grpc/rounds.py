@@ -141,14 +141,14 @@ def start_load(
     words: Sequence[object],
     children: Children,
     core: int,
-    nice: int = 0,
+    idle: bool = False,
 ) -> Child:
     """A load of this package.
 
     :param words: its arguments.
-    :param nice: what it yields to others of its core (nice(1)).
+    :param idle: runs when nothing else wants its core, and yields at once (sched(7)).
     """
-    argv: list[str | Path] = ["nice", "-n", str(nice)]
+    argv: list[str | Path] = [*(proxies.IDLE if idle else ())]
     argv += [sys.executable, "-m", f"benchmarks.grpc.{module}", *(str(word) for word in words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return children.start("load", argv, core=core, environment=environment)
