@@ -48,10 +48,11 @@ def test_a_table_is_compared_with_its_peer() -> None:
 
 def test_a_chart_shows_what_its_table_is_about(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="only in the extra bench")
-    row = Row("siger", [{"p99_ms": 1.0, "beside_p99_ms": 3.0, "p99_growth": 3.0}])
-    voided = Row("nginx", [{"p99_growth": 1.0}], errors=1)
+    figures = {"typical_p99_ms": 1.0, "beside_typical_p99_ms": 3.0, "typical_p99_growth": 3.0}
+    row = Row("siger", [figures])
+    voided = Row("nginx", [{"typical_p99_growth": 1.0}], errors=1)
     draw([Results("grpc", "x", [Table("beside", "Beside", [row, voided])])], tmp_path)
     chart = (tmp_path / "beside.svg").read_text()
-    assert "p99 beside / p99 alone" in chart
+    assert "typical p99 beside / alone" in chart
     assert ">siger<" in chart
     assert ">nginx<" not in chart
