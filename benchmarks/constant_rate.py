@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import cast
 
 from benchmarks.contenders.contender import Contender, Duty
-from benchmarks.processes import Children, ProcessError, free_ports
+from benchmarks.processes import Children, free_ports
 from benchmarks.results import Row, Table
-from benchmarks.rounds import FAILURES, Rounds, Running, probe, settle, void
+from benchmarks.rounds import FAILURES, Rounds, Running, probe, settle, take_turns, void
 from benchmarks.servers import ROOT, Setup
 from benchmarks.workloads import WORKLOADS
 
@@ -47,14 +44,7 @@ def run_steady(
                 running.append(one)
             except FAILURES as error:
                 void(row, error)
-        for number in range(rounds.count):
-            for one in running if number % 2 == 0 else running[::-1]:
-                try:
-                    _round(one, rate * share, children, rounds)
-                    settle(one.port)
-                except FAILURES as error:
-                    void(one.row, error)
-            running = [one for one in running if not one.row.errors]
+        take_turns(running, rounds.count, lambda one: _round(one, rate * share, children, rounds))
     return table
 
 
@@ -64,6 +54,7 @@ def _round(running: Running, rate: float, children: Children, rounds: Rounds) ->
     running.row.errors += int(found.pop("errors"))
     found["busy"] = (running.child.cpu_seconds() - before) / (perf_counter() - began)
     running.row.rounds.append(found)
+    settle(running.port)
 
 
 def load_steadily(
@@ -77,11 +68,4 @@ def load_steadily(
     argv += [str(word) for word in (port, rate, seconds, CONNECTIONS)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     load = children.start("steady", argv, core=core, environment=environment)
-    try:
-        load.popen.wait(seconds + GRACE)
-    except subprocess.TimeoutExpired:
-        raise ProcessError(f"steady: still running\n{load.output_end()}") from None
-    lines = [one for one in load.output.read_text().splitlines() if one.startswith("RESULT ")]
-    if not lines:
-        raise ProcessError(f"steady: no result\n{load.output_end()}")
-    return cast(dict[str, float], json.loads(lines[0].removeprefix("RESULT ")))
+    return load.result(seconds + GRACE)

@@ -16,7 +16,7 @@ from time import perf_counter, sleep
 from benchmarks.growth_proxies import Proxy, Shape, start_backend
 from benchmarks.load import Wrk, run_load
 from benchmarks.processes import Child, Children, ProcessError, free_ports
-from benchmarks.results import Curve, Row, Table
+from benchmarks.results import Curve, Row, Table, turns
 from benchmarks.servers import BODY
 
 CONNECTIONS = 64
@@ -71,7 +71,7 @@ def grow(proxy: Proxy, label: str, shapes: Sequence[tuple[int, Shape]], load: Lo
         for each in running:
             _measure(children, each, load, WARM_UP)
         for number in range(load.rounds):
-            for each in running if number % 2 == 0 else running[::-1]:
+            for each in turns(running, number):
                 figures, errors = _measure(children, each, load, load.seconds)
                 each.row.rounds.append(figures)
                 each.row.errors += errors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import Children, ProcessError
+from benchmarks.processes import Children
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / ".cache" / "wrk"
@@ -112,18 +111,11 @@ def run_load(
         core=core,
         environment=wrk.environment,
     )
-    try:
-        child.popen.wait(seconds + GRACE)
-    except subprocess.TimeoutExpired:
-        raise ProcessError(f"wrk: still running\n{child.output_end()}") from None
-    for line in child.output.read_text().splitlines():
-        if line.startswith("RESULT "):
-            found = json.loads(line.removeprefix("RESULT "))
-            return LoadResult(
-                requests=found["requests"],
-                seconds=found["duration"],
-                p50_us=found["p50"],
-                p99_us=found["p99"],
-                errors=found["status_errors"] + found["socket_errors"],
-            )
-    raise ProcessError(f"wrk: no result\n{child.output_end()}")
+    found = child.result(seconds + GRACE)
+    return LoadResult(
+        requests=found["requests"],
+        seconds=found["duration"],
+        p50_us=found["p50"],
+        p99_us=found["p99"],
+        errors=found["status_errors"] + found["socket_errors"],
+    )

@@ -6,6 +6,7 @@ stops its children in an orderly way, and so that nothing that a child started o
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 STOP_TIMEOUT = 5.0
 """Seconds that a child has between SIGTERM and SIGKILL."""
@@ -69,6 +71,21 @@ class Child:
             if self.popen.poll() is not None or time.monotonic() > deadline:
                 raise ProcessError(f"{self.name}: has not said {text!r}\n{self.output_end()}")
             time.sleep(0.02)
+
+    def result(self, timeout: float) -> dict[str, Any]:
+        """Waits for a child that ends by itself; the object after ``RESULT`` in what it printed.
+
+        :param timeout: seconds.
+        :raises ProcessError: if it prints none, or does not end.
+        """
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ProcessError(f"{self.name}: still running\n{self.output_end()}") from None
+        for line in self.output.read_text().splitlines():
+            if line.startswith("RESULT "):
+                return dict(json.loads(line.removeprefix("RESULT ")))
+        raise ProcessError(f"{self.name}: no result\n{self.output_end()}")
 
     def output_end(self) -> str:
         """The last lines that the child printed."""

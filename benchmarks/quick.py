@@ -24,6 +24,7 @@ from time import perf_counter, time
 
 from benchmarks.load import NoWrk, Wrk, find_wrk, run_load
 from benchmarks.processes import Child, Children, ProcessError, free_ports
+from benchmarks.results import turns
 from benchmarks.servers import (
     BODY,
     CONTENDERS,
@@ -142,7 +143,7 @@ def run(options: argparse.Namespace, contenders: Sequence[Contender]) -> dict[st
 
         rounds: dict[str, list[Round]] = {each.name: [] for each in running}
         for number in range(options.rounds):
-            for each in running if number % 2 == 0 else running[::-1]:
+            for each in turns(running, number):
                 result = measure(
                     each,
                     children,

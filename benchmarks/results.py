@@ -10,13 +10,23 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 Figures = dict[str, float]
 """The figures of one round, each with its unit at the end of its name: ``cpu_us``, ``rate_per_s``,
 ``p99_ms``, ``memory_mib``."""
+
+
+T = TypeVar("T")
+
+
+def turns(contenders: Sequence[T], number: int) -> Sequence[T]:
+    """The order of a round: there and back, so that nobody always goes first."""
+    return contenders if number % 2 == 0 else contenders[::-1]
 
 
 def this_machine() -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import http.client
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter, sleep, time
+from typing import Protocol, TypeVar
 
 from benchmarks import websocket_load
 from benchmarks.contenders.contender import Contender, Duty
 from benchmarks.load import LoadResult, Wrk, run_load
 from benchmarks.processes import Child, Children, ProcessError, connections_to, free_ports
-from benchmarks.results import Row, Table
+from benchmarks.results import Row, Table, turns
 from benchmarks.servers import Setup, bad_tokens, tokens
 from benchmarks.workloads import Workload
 
@@ -81,14 +82,28 @@ def run_workload(
                     running.append(one)
             except FAILURES as error:
                 void(row, error)
-        for number in range(rounds.count):
-            for one in running if number % 2 == 0 else running[::-1]:
-                try:
-                    _measure(one, workload, children, load)
-                except FAILURES as error:
-                    void(one.row, error)
-            running = [one for one in running if not one.row.errors]
+        take_turns(running, rounds.count, lambda one: _measure(one, workload, children, load))
     return table
+
+
+class HasRow(Protocol):
+    """A contender that has been started."""
+
+    row: Row
+
+
+T = TypeVar("T", bound=HasRow)
+
+
+def take_turns(running: Sequence[T], count: int, measure: Callable[[T], None]) -> None:
+    """So many rounds of all; one that fails is void and left out from then on."""
+    for number in range(count):
+        for one in turns(running, number):
+            try:
+                measure(one)
+            except FAILURES as error:
+                void(one.row, error)
+        running = [one for one in running if not one.row.errors]
 
 
 def void(row: Row, error: Exception) -> None:

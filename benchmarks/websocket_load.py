@@ -13,7 +13,6 @@ import json
 import os
 import random
 import socket
-import subprocess
 import sys
 from base64 import b64encode
 from pathlib import Path
@@ -139,14 +138,7 @@ def run_websocket_load(
     """As ``run_load``, with messages for requests."""
     words = [str(port), str(seconds), str(connections)]
     load = _start(children, "websocket_load", words, core)
-    try:
-        load.popen.wait(seconds + GRACE)
-    except subprocess.TimeoutExpired:
-        raise ProcessError(f"websocket_load: still running\n{load.output_end()}") from None
-    for line in load.output.read_text().splitlines():
-        if line.startswith("RESULT "):
-            return LoadResult(**json.loads(line.removeprefix("RESULT ")))
-    raise ProcessError(f"websocket_load: no result\n{load.output_end()}")
+    return LoadResult(**load.result(seconds + GRACE))
 
 
 def start_echo(children: Children, ports: tuple[int, int], core: int) -> Child:

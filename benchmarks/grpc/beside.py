@@ -21,10 +21,10 @@ from time import perf_counter
 from benchmarks.constant_rate import load_steadily
 from benchmarks.grpc import proxies
 from benchmarks.grpc.proxies import Start
-from benchmarks.grpc.rounds import CONNECTIONS, PEER, STREAMS, Rounds, result, start_load
+from benchmarks.grpc.rounds import CONNECTIONS, GRACE, PEER, STREAMS, Rounds, start_load
 from benchmarks.processes import Child, Children, ProcessError, free_ports
 from benchmarks.results import Row, Table
-from benchmarks.rounds import FAILURES, void
+from benchmarks.rounds import FAILURES, take_turns, void
 from benchmarks.servers import Setup
 
 RATE = 2000
@@ -94,13 +94,7 @@ def run_beside(
             direct = Running(None, rest[0], setup.endpoints[0], most, Row(DIRECT))
             table.rows.append(direct.row)
             running.append(direct)
-        for number in range(rounds.count):
-            for one in running if number % 2 == 0 else running[::-1]:
-                try:
-                    _round(one, children, rounds)
-                except FAILURES as error:
-                    void(one.row, error)
-            running = [one for one in running if not one.row.errors]
+        take_turns(running, rounds.count, lambda one: _round(one, children, rounds))
     for row in table.rows:
         if not row.errors:
             row.note = f"beside {row.median('calls_per_s'):,.0f} calls/s"
@@ -111,7 +105,7 @@ def _saturation(child: Child, port: int, children: Children, core: int) -> float
     """Calls for each second of CPU: what it could do if the load were no limit."""
     before = child.cpu_seconds()
     words = port, CALIBRATION, CONNECTIONS, STREAMS
-    found = result(start_load("unary", words, children, core), CALIBRATION)
+    found = start_load("unary", words, children, core).result(CALIBRATION + GRACE)
     cpu = child.cpu_seconds() - before
     if found["errors"] or not found["calls"]:
         raise ProcessError(f"{found['errors']} errors beside {found['calls']} calls")
@@ -130,7 +124,7 @@ def _round(running: Running, children: Children, rounds: Rounds) -> None:
     if load.popen.poll() is not None:
         raise ProcessError(f"gRPC's load has ended before REST's\n{load.output_end()}")
     load.popen.terminate()
-    calls = result(load, 1)
+    calls = load.result(GRACE)
     calls_per_s = calls["calls"] / calls["seconds"]
     if calls_per_s < running.calls_rate * LEAST:
         wanted = f"of {running.calls_rate:,.0f} calls/s"

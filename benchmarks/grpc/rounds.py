@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
-from typing import cast
 
 from benchmarks.grpc import proxies
 from benchmarks.grpc.proxies import Start
 from benchmarks.processes import Child, Children, ProcessError, free_ports
 from benchmarks.results import Row, Table
-from benchmarks.rounds import FAILURES, void
+from benchmarks.rounds import FAILURES, take_turns, void
 from benchmarks.servers import ROOT, Setup
 
 CONNECTIONS, STREAMS = 4, 32
@@ -101,13 +97,7 @@ def run_kind(kind: Kind, contenders: Mapping[str, Start], setup: Setup, rounds: 
                 running.append(one)
             except FAILURES as error:
                 void(row, error)
-        for number in range(rounds.count):
-            for one in running if number % 2 == 0 else running[::-1]:
-                try:
-                    _measure(one, kind, children, rounds)
-                except FAILURES as error:
-                    void(one.row, error)
-            running = [one for one in running if not one.row.errors]
+        take_turns(running, rounds.count, lambda one: _measure(one, kind, children, rounds))
     return table
 
 
@@ -117,7 +107,7 @@ def _measure(running: Running, kind: Kind, children: Children, rounds: Rounds) -
     cpu = child.cpu_seconds()
     words = running.port, rounds.seconds, CONNECTIONS, STREAMS
     load = start_load(kind.load, words, children, rounds.core)
-    found = result(load, rounds.seconds)
+    found = load.result(rounds.seconds + GRACE)
     cpu = child.cpu_seconds() - cpu
     if child.popen.poll() is not None:
         raise ProcessError(f"ended\n{child.output_end()}")
@@ -152,20 +142,3 @@ def start_load(
     argv += [sys.executable, "-m", f"benchmarks.grpc.{module}", *(str(word) for word in words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return children.start("load", argv, core=core, environment=environment)
-
-
-def result(load: Child, seconds: float) -> dict[str, float]:
-    """What it has printed at its end.
-
-    :param seconds: that it still has to go.
-    :raises ProcessError: if it prints nothing, or does not end.
-    """
-    began = perf_counter()
-    try:
-        load.popen.wait(seconds + GRACE)
-    except subprocess.TimeoutExpired:
-        raise ProcessError(f"load: still running after {perf_counter() - began:.0f} s") from None
-    lines = [one for one in load.output.read_text().splitlines() if one.startswith("RESULT ")]
-    if not lines:
-        raise ProcessError(f"load: no result\n{load.output_end()}")
-    return cast(dict[str, float], json.loads(lines[0].removeprefix("RESULT ")))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.jobs import servers
 from benchmarks.jobs.fill import fill
-from benchmarks.jobs.load import Bench, finish
+from benchmarks.jobs.load import Bench
 from benchmarks.results import Curve, Row, Table
 
 PAGES = {
@@ -60,7 +60,7 @@ def _measure(bench: Bench, size: int) -> dict[str, float]:
         core=bench.cores[0],
         environment=servers.environment(),
     )
-    found = finish(child, 60 + size / 5000)
+    found = child.result(60 + size / 5000)
     asyncio.run(_drop(bench, stream))
     return found
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
 
 from benchmarks.load import GRACE, Wrk
-from benchmarks.processes import Child, Children, ProcessError
+from benchmarks.processes import Child, Children
 from benchmarks.results import Figures, Row
-
-T = TypeVar("T")
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,18 +29,6 @@ class Bench:
     connections: int
 
 
-def finish(child: Child, timeout: float) -> dict[str, Any]:
-    """Waits for a child that ends by itself; the object after ``RESULT`` in what it printed."""
-    try:
-        child.popen.wait(timeout)
-    except subprocess.TimeoutExpired:
-        raise ProcessError(f"{child.name}: still running\n{child.output_end()}") from None
-    for line in child.output.read_text().splitlines():
-        if line.startswith("RESULT "):
-            return dict(json.loads(line.removeprefix("RESULT ")))
-    raise ProcessError(f"{child.name}: no result\n{child.output_end()}")
-
-
 def load(
     bench: Bench, server: Child, port: int, script: str, argument: str, row: Row, seconds: int
 ) -> Figures:
@@ -56,7 +38,7 @@ def load(
         ``p99_ms`` and ``busy_share``: of its core, that the contender used.
     """
     cpu, nats_cpu, began = server.cpu_seconds(), bench.nats.cpu_seconds(), perf_counter()
-    found = finish(_start(bench, port, script, argument, seconds), seconds + GRACE)
+    found = _start(bench, port, script, argument, seconds).result(seconds + GRACE)
     cpu, elapsed = server.cpu_seconds() - cpu, perf_counter() - began
     nats_cpu = bench.nats.cpu_seconds() - nats_cpu
     requests = max(found["requests"], 1)
@@ -69,11 +51,6 @@ def load(
         "p99_ms": found["p99"] / 1e3,
         "busy_share": cpu / elapsed,
     }
-
-
-def turns(contenders: Sequence[T], number: int) -> Sequence[T]:
-    """The order of a round: there and back, so that nobody always goes first."""
-    return contenders if number % 2 == 0 else contenders[::-1]
 
 
 def _start(bench: Bench, port: int, script: str, argument: str, seconds: int) -> Child:

@@ -7,9 +7,9 @@ import sys
 
 from benchmarks.jobs import servers
 from benchmarks.jobs.fill import fill, job_id
-from benchmarks.jobs.load import Bench, load, turns
+from benchmarks.jobs.load import Bench, load
 from benchmarks.processes import free_ports
-from benchmarks.results import Row, Table
+from benchmarks.results import Row, Table, turns
 from benchmarks.servers import builds
 
 JOBS = 10_000

@@ -8,9 +8,9 @@ import sys
 from nats.aio.client import Client
 
 from benchmarks.jobs import servers
-from benchmarks.jobs.load import Bench, finish, load, turns
+from benchmarks.jobs.load import Bench, load
 from benchmarks.processes import Child, free_ports
-from benchmarks.results import Row, Table
+from benchmarks.results import Row, Table, turns
 from benchmarks.servers import builds
 
 PATH = "/api/v1/jobs"
@@ -75,7 +75,7 @@ class Submission:
             core=bench.cores[0],
             environment=servers.environment(),
         )
-        found = finish(child, bench.seconds + MARGIN)
+        found = child.result(bench.seconds + MARGIN)
         requests = found["requests"]
         return {
             "rate_per_s": requests / found["duration"],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,31 +16,15 @@ from benchmarks.grpc.load import prepare
 from benchmarks.grpc.wire import MESSAGE
 from benchmarks.processes import free_ports
 from tests.grpc_services import GrpcService
+from tests.programs import module
 from tests.running import BOUND, eventually
 
-ROOT = Path(__file__).parents[2]
 CALLS = 2000
 """For which header blocks are prepared: when they are used up, a load ends."""
 SECONDS, CONNECTIONS, STREAMS = 0.2, 2, 4
 LONG = 60.0
 """Seconds that nobody waits for."""
 PAYLOAD = MESSAGE[5:]
-
-
-@asynccontextmanager
-async def module(name: str, folder: Path, *words: object) -> AsyncIterator[Process]:
-    """A program of the benchmark, in a folder with prepared header blocks."""
-    argv = [sys.executable, "-m", f"benchmarks.grpc.{name}", *(str(word) for word in words)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = await asyncio.create_subprocess_exec(
-        *argv, cwd=folder, stdout=PIPE, stderr=DEVNULL, env=environment
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 @asynccontextmanager
@@ -58,7 +40,7 @@ async def backend(kind: str, folder: Path) -> AsyncIterator[int]:
         writer.close()
         return True
 
-    async with module("backend", folder, kind, port):
+    async with module("benchmarks.grpc.backend", kind, port, folder=folder):
         await eventually(listens)
         yield port
 
@@ -108,7 +90,7 @@ async def test_a_real_client_gets_an_answer_to_each_of_its_messages(folder: Path
 async def test_a_load_counts_what_was_answered(load: str, kind: str, folder: Path) -> None:
     async with backend(kind, folder) as port:
         words = port, SECONDS, CONNECTIONS, STREAMS
-        async with module(load, folder, *words) as process:
+        async with module(f"benchmarks.grpc.{load}", *words, folder=folder) as process:
             found = await result(process)
     assert found["calls"] >= CONNECTIONS * STREAMS
     assert found["errors"] == 0
@@ -117,7 +99,7 @@ async def test_a_load_counts_what_was_answered(load: str, kind: str, folder: Pat
 async def test_a_constant_rate_is_kept_until_the_load_is_told_to_end(folder: Path) -> None:
     async with backend("unary", folder) as port:
         words = port, LONG, CONNECTIONS, STREAMS, 500
-        async with module("unary", folder, *words) as process:
+        async with module("benchmarks.grpc.unary", *words, folder=folder) as process:
             assert process.stdout is not None
             assert await process.stdout.readline() == b"STARTED\n"
             process.terminate()
@@ -133,7 +115,7 @@ async def test_a_service_that_refuses_calls_makes_errors(load: str, folder: Path
     await service.start()
     try:
         words = service.port, SECONDS, CONNECTIONS, STREAMS
-        async with module(load, folder, *words) as process:
+        async with module(f"benchmarks.grpc.{load}", *words, folder=folder) as process:
             assert (await result(process))["errors"] > 0
     finally:
         await service.stop()

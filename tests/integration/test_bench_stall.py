@@ -6,32 +6,16 @@ import asyncio
 import json
 import os
 import signal
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import Process
 from pathlib import Path
 
+from tests.programs import module
 from tests.running import BOUND, eventually
 
-ROOT = Path(__file__).parents[2]
 RATE, SECONDS, CONNECTIONS = 500, 2, 4
 STALL = 0.2
 """Seconds; so 100 of the 750 requests that count, the first half second does not, are due in it.
 Four are on their way when it begins, one for each connection: one in 188, no matter for p99."""
-
-
-@asynccontextmanager
-async def module(name: str, *words: object) -> AsyncIterator[Process]:
-    """A program of the checkout."""
-    argv = [sys.executable, "-m", name, *(str(word) for word in words)]
-    process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, stdout=PIPE, stderr=DEVNULL)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 def state(pid: int) -> str:
