@@ -145,7 +145,11 @@ class ClientConnection(Connection):
         self.stalled = True  # but read on: two ends that wait for each other would wait for ever
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close_down(str(exc or "end of stream"))
+        try:
+            if self._waiting:  # answers may have come right before
+                self._queue.catch_up(self)
+        finally:
+            self.close_down(str(exc or "end of stream"))
 
     def close_down(self, detail: str) -> None:
         """It is gone, and its streams with it."""

@@ -40,11 +40,13 @@ from siger_gateway.http2.frames import (
     LARGEST_WINDOW,
     PADDED,
     PRIORITY_FIELDS,
+    Frame,
     FrameReader,
 )
 from siger_gateway.http2.hpack_decoder import DEFAULT_TABLE_SIZE, HeaderDecoder
 from siger_gateway.http2.hpack_encoder import HeaderEncoder
 from siger_gateway.http2.messages import NOT_SENT
+from siger_gateway.http2.run_queue import run_queue
 from siger_gateway.http2.stream import Stream
 
 CONNECTION_WINDOW: Final = 1024 * 1024
@@ -90,9 +92,9 @@ class Connection(asyncio.Protocol):
         "_encoder",
         "_greeted",
         "_list_limit",
-        "_loop",
         "_out",
         "_out_size",
+        "_queue",
         "_reader",
         "_reading",
         "_reset",
@@ -100,6 +102,8 @@ class Connection(asyncio.Protocol):
         "_settings_seen",
         "_table_unused",
         "_table_used",
+        "_unseen",
+        "_waiting",
         "budgets",
         "data_frames",
         "ending",
@@ -136,10 +140,12 @@ class Connection(asyncio.Protocol):
         """The socket takes no more for now."""
         self.ending = False
         """No frame is looked at any more."""
-        self._loop = asyncio.get_running_loop()  # a system call (getpid) in Python 3.11
+        self._queue = run_queue()
+        self._unseen: list[Frame] = []
+        self._waiting = 0  # reads that have not been looked at, or not at all frames
+        self._reading = False  # what is written meanwhile is sent at the end of it
         self._out: list[bytes] = []
         self._out_size = 0
-        self._reading = False  # what is written meanwhile is sent at the end of it
         self.now = now
         self.budgets = Budgets(now, trust)
         self.data_frames = 0
@@ -173,10 +179,45 @@ class Connection(asyncio.Protocol):
             data = self._take_greeting(data)
             if not data:
                 return
-        reader = self._reader
+        queue = self._queue
+        if queue.yields or self._waiting:
+            self._waiting += 1
+            queue.add(self, data)
+            return
         self._reading = True
+        self._look_at(self._reader.receive(data))
+        self._done()
+
+    def look_at(self, data: bytes, most: int) -> bool:
+        self._unseen = self._reader.receive(data)
+        return self.go_on(most)
+
+    def go_on(self, most: int) -> bool:
+        unseen = self._unseen
+        self._reading = True
+        if len(unseen) > most and not self.ending:
+            self._unseen = unseen[most:]
+            self._look_at(unseen[:most])
+            return True
+        self._unseen = []
+        self._waiting -= 1
+        self._look_at(unseen)
+        self._done()
+        return False
+
+    def _done(self) -> None:
+        """All frames of a read have been looked at."""
+        fault = self._reader.fault
+        if fault is not None:
+            self.fail(fault)
+        self._reading = False
+        self.flush()
+
+    def _look_at(self, unseen: list[Frame]) -> None:
         try:
-            for kind, flags, stream_id, payload in reader.receive(data):
+            for kind, flags, stream_id, payload in unseen:
+                if self.ending:
+                    return
                 try:
                     if self._block_stream:
                         self._on_continuation(kind, flags, stream_id, payload)
@@ -188,15 +229,12 @@ class Connection(asyncio.Protocol):
                         self._on_other(kind, flags, stream_id, payload)
                 except StreamFault as stream_fault:  # mypyc: one name, one type
                     self._on_stream_fault(stream_fault)
-                if self.ending:
-                    return
-            if reader.fault is not None:
-                raise reader.fault
         except ConnectionFault as fault:
             self.fail(fault)
-        finally:
-            self._reading = False
-            self.flush()
+
+    def break_off(self) -> None:
+        self.ending = True
+        self.transport.abort()
 
     def _take_greeting(self, data: bytes) -> bytes:
         """What came, from the first SETTINGS on, before which nothing may be but the preface
@@ -241,7 +279,7 @@ class Connection(asyncio.Protocol):
         much as all that the gateway does for a call, and there are five frames for each."""
         out = self._out
         if not out and not self._reading:
-            self._loop.call_soon(self.flush)
+            self._queue.add(self, b"")
         out.append(data)
         self._out_size += len(data)
         if self._out_size > WRITE_HIGH_WATER:  # a slow peer has to be noticed

@@ -22,6 +22,7 @@ from typing import Final
 from siger_gateway.http.connection import Connection, ServerLimits
 from siger_gateway.http.stream import Handler
 from siger_gateway.http1.server import DownstreamConnection
+from siger_gateway.http2.run_queue import run_queue
 from siger_gateway.http2.server import ServerConnection
 from siger_gateway.listener import handshakes
 from siger_gateway.listener.accept import AcceptedConnection, TlsSettings
@@ -185,8 +186,12 @@ class Listener:
         self._at_rest = None
         # What happened since the last look bears its time: nobody may be closed too early.
         before = now - SWEEP_INTERVAL
+        http1 = False
         for connection in list(self.connections):
             connection.check(before, self.limits)
+            if not http1 and isinstance(connection, DownstreamConnection):
+                http1 = connection.at_rest_since > before - SWEEP_INTERVAL / 2
+        run_queue().see(http1=http1, now=now)
         for accepted in list(self.accepted):
             accepted.check(before, self.limits.header_timeout)
 

@@ -11,6 +11,7 @@ from siger_gateway.config.schema import MatchConfig, PoolConfig
 from siger_gateway.filters.sizes import size_filter
 from siger_gateway.http2.faults import NO_ERROR, PROTOCOL_ERROR
 from siger_gateway.http2.frames import ACK, LARGEST_WINDOW, PING
+from siger_gateway.http2.run_queue import run_queue
 from siger_gateway.proxy.route import ProxyRoute, Route
 from siger_gateway.routing.table import RouteTable
 from tests.protocol.http2_peer import (
@@ -334,3 +335,31 @@ async def test_trailers_end_a_websocket_of_a_service() -> None:
     assert wired.metrics.in_flight == 0
     assert not client.connection.streams
     client.lose()
+
+
+async def test_an_answer_is_passed_on_of_a_service_that_closes_right_behind_it() -> None:
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO, get(1, b"/h2"))
+    connection = wired.service.connection
+    connection.data_received(head(1, OK))
+    connection.connection_lost(None)
+    assert client.read().status(1) == 200
+    client.lose()
+
+
+async def test_what_http2_has_read_waits_for_its_turn_only_while_http1_is_spoken() -> None:
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO)
+    wired.client1()[0].data_received(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    wired.check(1001.0)
+    client.connection.data_received(get(1))
+    assert not client.connection.streams
+    run_queue().settle()
+    assert client.connection.streams
+    wired.listener.connections.clear()
+    wired.check(1100.0)
+    client.connection.data_received(get(3))
+    assert len(client.connection.streams) == 2
+    client.connection.cut()

@@ -22,6 +22,7 @@ from siger_gateway.http1.request_parser import RequestParser
 from siger_gateway.http1.server import DownstreamConnection
 from siger_gateway.http2.client import ClientConnection
 from siger_gateway.http2.connection import Connection
+from siger_gateway.http2.run_queue import run_queue
 from siger_gateway.http2.server import ServerConnection
 from siger_gateway.listener.listener import Listener
 from siger_gateway.proxy.account import Accounts
@@ -38,6 +39,9 @@ from tests.eager import make_tasks_eager
 from tests.protocol.http2_peer import SETTINGS_ACK, Log, settings
 
 P = TypeVar("P", bound=asyncio.Protocol)
+
+beside_http1 = False
+"""Whether HTTP/1.1 is spoken, too, so that all that HTTP/2 has read waits for its turn."""
 
 BIG = bytes(range(250)) * 4000
 
@@ -150,6 +154,7 @@ class Http2Service:
         for piece in pieces:
             if not self.transport.closing:
                 self.connection.data_received(piece)
+        run_queue().settle()
         return self.log_from()
 
 
@@ -199,6 +204,7 @@ class Wired2:
             ServiceConfig(endpoints=addresses, protocol="h2c"),
             self.metrics.services["two"],
         )
+        run_queue().yields = beside_http1
         make_tasks_eager(asyncio.get_running_loop())
         self.one = MemoryDialer()
         one.endpoints[0].pool = Pool(self.one, config)
@@ -266,6 +272,7 @@ class Wired2:
                     answer = answer_of(request)
                     if answer:
                         connection.data_received(answer)
+        run_queue().settle()
 
     def check(self, now: float) -> None:
         """A second has passed, or more."""
@@ -313,6 +320,7 @@ class Client2:
     def feed(self, data: bytes) -> None:
         if not self.transport.closing:
             self.connection.data_received(data)
+            run_queue().settle()
 
     def read(self) -> Log:
         self.log.read(self.transport.take())
