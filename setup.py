@@ -20,7 +20,7 @@ COMPILED = (
     *("http2/faults", "http2/frames", "http2/static_table", "http2/huffman"),
     *("http2/hpack_decoder", "http2/hpack_encoder", "http2/flood", "http2/messages"),
     *("http2/tunnel", "http2/stream", "http2/connection", "http2/server", "http2/server_stream"),
-    *("http2/client", "http2/client_stream", "upstream/stream_pool"),
+    *("http2/client", "http2/client_stream", "http2/run_queue", "upstream/stream_pool"),
     *("grpc/status", "grpc/deadline"),
     *("filters/filter", "filters/chain", "filters/gcra", "filters/rate_limit_fields"),
     *("filters/rate_limit", "filters/authenticate", "filters/tokens", "telemetry/metrics"),
