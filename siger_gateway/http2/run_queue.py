@@ -1,8 +1,8 @@
 """Which HTTP/2 connection runs next, and for how long before the loop looks at its sockets again.
 
 One read can bring a hundred calls. As long as each was worked off in one go, small GETs over
-HTTP/1.1 took 2.4 times their time (99th percentile) beside gRPC at half of what it can do; beside
-nginx' own gRPC it is worse. So while HTTP/1.1 is spoken, too, what HTTP/2 connections have read
+HTTP/1.1 took 2.4 times their time (99th percentile) beside gRPC at half of what it can do; in
+nginx it is three times. So while HTTP/1.1 is spoken, too, what HTTP/2 connections have read
 waits here, and what has been written to them: in each turn of the loop a slice of it is done, in
 the order in which it came, and in between the sockets are served. HTTP/1.1, with one request at a
 time on a connection, does not wait here; where it keeps the loop busy, turns are longer, so that it
