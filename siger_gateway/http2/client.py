@@ -94,6 +94,7 @@ class ClientConnection(Connection):
         self.reused = False
         """Whether an exchange has been completed on it: it may be gone without our knowing yet."""
         self.idle_since = now
+        self.in_turns = False  # until it is known who asks
         self.takes_upgrades = False
         """The service knows the extended CONNECT."""
         self._asked_since = 0.0  # PING, whether it is still there
@@ -115,6 +116,7 @@ class ClientConnection(Connection):
         """Gives ``stream`` its id."""
         stream.id = self._next
         self.streams[stream.id] = stream
+        self.in_turns = stream.in_turns
         self._next += 2
         if self._next > LAST_STREAM:
             self._leave()

@@ -42,6 +42,7 @@ class ClientStream(Stream):
         "_sending",
         "_tunnel",
         "_upgrade",
+        "in_turns",
         "reused",
     )
 
@@ -58,6 +59,8 @@ class ClientStream(Stream):
         self._paused = False
         self._upgrade: bytes | None = None  # the key of a WebSocket that has been asked for
         self._tunnel: StreamTransport | None = None
+        self.in_turns = False
+        """A client of HTTP/2 asks: the answer may wait, HTTP/1.1 may not. Set before ``begin``."""
         self.reused = client.reused
         """Whether an exchange has been completed on the connection before."""
 

@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         "budgets",
         "data_frames",
         "ending",
+        "in_turns",
         "now",
         "peer_frame_size",
         "peer_window",
@@ -140,6 +141,8 @@ class Connection(asyncio.Protocol):
         """The socket takes no more for now."""
         self.ending = False
         """No frame is looked at any more."""
+        self.in_turns = True
+        """What comes may wait while HTTP/1.1 is served, for it is of HTTP/2's clients."""
         self._queue = run_queue()
         self._unseen: list[Frame] = []
         self._waiting = 0  # reads that have not been looked at, or not at all frames
@@ -180,7 +183,7 @@ class Connection(asyncio.Protocol):
             if not data:
                 return
         queue = self._queue
-        if queue.yields or self._waiting:
+        if (queue.yields and self.in_turns) or self._waiting:
             self._waiting += 1
             queue.add(self, data)
             return

@@ -8,7 +8,9 @@ the order in which it came, and in between the sockets are served. HTTP/1.1, wit
 time on a connection, does not wait here; where it keeps the loop busy, turns are longer, so that it
 gets no more than a share.
 
-Who speaks HTTP/2 alone pays nothing for this: what is read is looked at at once.
+Who speaks HTTP/2 alone pays nothing for this: what is read is looked at at once. So is what
+services answer over HTTP/2 to clients of HTTP/1.1: in slices, many answers would not become few
+system calls, and REST over h2c took 1.6 times the CPU.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ SHARE: Final = 4
 MOST_UNSEEN: Final = 1024 * 1024
 """Bytes that may wait, of all connections: beyond, they are looked at whoever else has to wait, and
 what comes stays in the kernel, whose windows hold up those who send."""
-REMEMBERED: Final = 10.0
-"""Seconds for which it counts that HTTP/1.1 was spoken."""
+REMEMBERED: Final = 3.0
+"""Seconds for which it counts that HTTP/1.1 was spoken: less than lies between probes."""
 
 
 class Runnable(Protocol):

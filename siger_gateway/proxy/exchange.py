@@ -205,6 +205,8 @@ class Exchange:
                 headers = with_host(headers, host or self._endpoint.address.encode())
             if edits is not None:
                 headers = edits.apply(headers)
+        if request.http2 and not isinstance(connection, UpstreamConnection):
+            connection.in_turns = True
         upgrade = request.upgrade
         if upgrade is not None:
             headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]

@@ -363,3 +363,22 @@ async def test_what_http2_has_read_waits_for_its_turn_only_while_http1_is_spoken
     client.connection.data_received(get(3))
     assert len(client.connection.streams) == 2
     client.connection.cut()
+
+
+async def test_what_is_for_http1_does_not_wait_in_turns_with_http2() -> None:
+    wired = Wired2()
+    client = wired.client()
+    client.send(HELLO, get(1, b"/h2"))
+    connection, transport = wired.client1()
+    connection.data_received(b"GET /h2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    run_queue().settle()
+    run_queue().yields = True
+    service = wired.service.connection
+    service.data_received(head(3, OK))
+    assert transport.take().startswith(b"HTTP/1.1 200 ")
+    client.feed(get(3, b"/h2"))
+    service.data_received(head(5, OK))
+    assert 3 not in client.read().heads
+    run_queue().settle()
+    assert client.read().status(3) == 200
+    client.lose()
